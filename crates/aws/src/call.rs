@@ -1,0 +1,142 @@
+//! Requests to AWS, each with every detail fixed. The wire crate turns one into SDK calls and
+//! answers with exactly one [`crate::report::Report`]; it pages through results, and retries only
+//! what the SDK retries on its own (throttling).
+
+use std::collections::BTreeMap;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    // Polls: reads that are due by age.
+    /// EKS DescribeCluster: endpoint, CA, service CIDR, version.
+    Cluster { name: String },
+    /// DescribeInstanceTypes (hvm; x86_64 and arm64) and DescribeInstanceTypeOfferings by zone.
+    InstanceTypes,
+    /// Pricing GetProducts, both queries, for the region.
+    OnDemandPrices,
+    /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
+    SpotPrices,
+    /// DescribeSubnets; one query per selector term, results joined.
+    Subnets { class: String, queries: Vec<Filters> },
+    SecurityGroups { class: String, queries: Vec<Filters> },
+    /// SSM GetParameter of each name, then DescribeImages by id, plus the image queries.
+    Images { class: String, parameters: Vec<String>, queries: Vec<ImageQuery> },
+    /// GetInstanceProfile, and CreateInstanceProfile / AddRoleToInstanceProfile until it is as wanted.
+    EnsureInstanceProfile { class: String, profile: InstanceProfile },
+    /// DeleteInstanceProfile (role removed first) and the launch templates of a deleted class.
+    DeleteClassResources { class: String, profile: Option<String>, template_filters: Filters },
+    /// DescribeInstances of this cluster, by `filters`, all states but terminated.
+    Instances { filters: Filters },
+
+    // Effects.
+    Launch(Box<Launch>),
+    /// DescribeInstances by the claim's tag.
+    Find { claim: String, claim_uid: String, filters: Filters },
+    Terminate { provider_id: String, instance_id: String },
+}
+
+/// EC2 filters: name → values; all names must match, any value of a name may.
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ImageQuery {
+    pub ids: Vec<String>,
+    pub owners: Vec<String>,
+    pub filters: Filters,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceProfile {
+    pub name: String,
+    pub path: String,
+    pub role: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A launch: templates that must exist first, then one CreateFleet of type instant with a target
+/// of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    pub claim: String,
+    /// Also the fleet's client token: repeating the call cannot buy a second instance.
+    pub claim_uid: String,
+    pub spot: bool,
+    /// `lowest-price`, `price-capacity-optimized`, …
+    pub allocation_strategy: &'static str,
+    pub configs: Vec<FleetConfig>,
+    /// For instance, volume and fleet.
+    pub tags: BTreeMap<String, String>,
+    pub context: Option<String>,
+    /// What the claim will be told once the fleet says which override was taken.
+    pub knowledge: LaunchKnowledge,
+}
+
+/// One launch template and the overrides that use it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetConfig {
+    pub template: LaunchTemplate,
+    pub overrides: Vec<Override>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    pub instance_type: String,
+    pub zone: String,
+    pub subnet_id: String,
+    /// Lower is preferred; only for the prioritized strategies.
+    pub priority: Option<f64>,
+}
+
+/// A launch template by content: `name` is a hash of everything below.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LaunchTemplate {
+    pub name: String,
+    pub image_id: String,
+    /// Base64 of the user data.
+    pub user_data: String,
+    pub instance_profile: String,
+    pub security_group_ids: Vec<String>,
+    /// `None` leaves the subnet's setting.
+    pub associate_public_ip: Option<bool>,
+    pub metadata: MetadataOptions,
+    pub block_devices: Vec<BlockDevice>,
+    pub detailed_monitoring: bool,
+    /// One primary IPv6 address (IPv6 clusters).
+    pub ipv6: bool,
+    /// For the instances, volumes and network interfaces (and spot requests if `spot`).
+    pub tags: BTreeMap<String, String>,
+    pub spot: bool,
+    /// Tags of the template itself.
+    pub template_tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct MetadataOptions {
+    pub http_endpoint: String,
+    pub http_protocol_ipv6: Option<String>,
+    pub http_put_response_hop_limit: i32,
+    pub http_tokens: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct BlockDevice {
+    pub device_name: String,
+    pub encrypted: Option<bool>,
+    pub delete_on_termination: Option<bool>,
+    pub iops: Option<i32>,
+    pub throughput: Option<i32>,
+    pub kms_key_id: Option<String>,
+    pub snapshot_id: Option<String>,
+    /// GiB, rounded up.
+    pub volume_size_gib: Option<i32>,
+    pub volume_type: Option<String>,
+    pub volume_initialization_rate: Option<i32>,
+}
+
+/// Rides along with a launch so that its result needs no second look at the catalogue: the wire
+/// crate returns it untouched.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LaunchKnowledge {
+    pub class: String,
+    pub annotations: BTreeMap<String, String>,
+}

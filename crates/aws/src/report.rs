@@ -1,0 +1,185 @@
+//! What calls came back with, in AWS's own figures: nothing is interpreted by the wire crate.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::call::LaunchKnowledge;
+
+/// The one answer to each [`crate::call::Call`], in the same order.
+#[derive(Clone, Debug)]
+pub enum Report {
+    Cluster { result: Result<Cluster, CallError> },
+    InstanceTypes { result: Result<Vec<InstanceTypeInfo>, CallError> },
+    /// Instance type → USD per hour.
+    OnDemandPrices { result: Result<BTreeMap<String, f64>, CallError> },
+    /// (instance type, zone) → USD per hour.
+    SpotPrices { result: Result<BTreeMap<(String, String), f64>, CallError> },
+    Subnets { class: String, result: Result<Vec<Subnet>, CallError> },
+    SecurityGroups { class: String, result: Result<Vec<SecurityGroup>, CallError> },
+    /// Images found, and for each SSM parameter the image id it names (absent: no such parameter).
+    Images { class: String, result: Result<(Vec<Image>, BTreeMap<String, String>), CallError> },
+    InstanceProfile { class: String, name: String, result: Result<(), CallError> },
+    ClassResourcesDeleted { class: String, result: Result<(), CallError> },
+    Instances { asked_at: Timestamp, result: Result<Vec<InstanceInfo>, CallError> },
+    Launch { claim: String, claim_uid: String, knowledge: LaunchKnowledge, spot: bool, result: Result<Fleet, CallError> },
+    Find { claim: String, claim_uid: String, result: Result<Vec<InstanceInfo>, CallError> },
+    /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.
+    Terminate { provider_id: String, result: Result<bool, CallError> },
+}
+
+/// An AWS error: the service's code decides what it means.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {code}: {message}")]
+pub struct CallError {
+    pub operation: &'static str,
+    /// e.g. `UnauthorizedOperation`; `Timeout` and `Dispatch` stand for failures below HTTP.
+    pub code: String,
+    pub message: String,
+    /// The request may have taken effect (time-out, connection loss, 5xx).
+    pub uncertain: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub endpoint: String,
+    /// Base64 PEM.
+    pub certificate_authority: String,
+    pub service_ipv4_cidr: Option<String>,
+    pub service_ipv6_cidr: Option<String>,
+    /// e.g. `1.36`
+    pub version: String,
+}
+
+/// The fields of DescribeInstanceTypes that labels and capacity are computed from.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct InstanceTypeInfo {
+    pub name: String,
+    /// `x86_64`, `arm64`, as EC2 lists them.
+    pub architectures: Vec<String>,
+    pub usage_classes: Vec<String>,
+    pub bare_metal: bool,
+    /// `nitro`, `xen` or empty.
+    pub hypervisor: String,
+    pub vcpus: i64,
+    pub memory_mib: i64,
+    /// e.g. `Intel`, `AMD`, `AWS`; empty when unknown.
+    pub cpu_manufacturer: String,
+    pub sustained_clock_ghz: Option<f64>,
+    pub encryption_in_transit: bool,
+    pub ebs_optimized_default: bool,
+    pub ebs_maximum_bandwidth_mbps: Option<i64>,
+    pub instance_storage_gb: Option<i64>,
+    /// `required`, `supported`, `unsupported`; empty without storage.
+    pub nvme: String,
+    pub network: NetworkInfo,
+    pub gpus: Vec<Gpu>,
+    /// Inferentia and Trainium, by DescribeInstanceTypes' neuronInfo.
+    pub neuron: Vec<Accelerator>,
+    /// inferenceAcceleratorInfo (older Inferentia).
+    pub inference: Vec<Accelerator>,
+    /// Zone names that offer the type.
+    pub zones: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NetworkInfo {
+    pub maximum_interfaces: i64,
+    pub ipv4_per_interface: i64,
+    pub default_card: i64,
+    pub cards: Vec<NetworkCard>,
+    pub efa_maximum_interfaces: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NetworkCard {
+    pub index: i64,
+    pub maximum_interfaces: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Gpu {
+    pub name: String,
+    pub manufacturer: String,
+    pub count: i64,
+    pub memory_mib: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Accelerator {
+    pub name: String,
+    pub manufacturer: String,
+    pub count: i64,
+    /// Cores per device, where EC2 says.
+    pub cores: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Subnet {
+    pub id: String,
+    pub zone: String,
+    pub zone_id: String,
+    pub available_addresses: i64,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SecurityGroup {
+    pub id: String,
+    pub name: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Image {
+    pub id: String,
+    pub name: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    pub created: Option<Timestamp>,
+    pub deprecated: Option<Timestamp>,
+    pub owner: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InstanceInfo {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub zone_id: String,
+    pub image_id: String,
+    pub subnet_id: String,
+    pub spot: bool,
+    /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
+    pub state: String,
+    pub launched_at: Option<Timestamp>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What CreateFleet answered. Both lists may be filled.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Fleet {
+    pub instances: Vec<FleetInstance>,
+    pub errors: Vec<FleetError>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FleetInstance {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub subnet_id: String,
+    pub image_id: String,
+    pub spot: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FleetError {
+    pub code: String,
+    pub message: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub subnet_id: String,
+    pub spot: bool,
+}

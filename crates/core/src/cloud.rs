@@ -1,0 +1,170 @@
+//! What a cloud must tell: everything a decision needs from it, already observed. No await here.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use karpenter_api::{NodeClaim, NodePool};
+
+use crate::resources::Resources;
+use crate::{Requirements, Timestamp};
+
+/// Price of one hour in micro-dollars (10⁻⁶ USD): exact to add and to compare.
+pub type Price = u64;
+
+/// Capacity types, the values of `karpenter.sh/capacity-type`, in order of preference at launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CapacityType {
+    Reserved,
+    Spot,
+    OnDemand,
+}
+
+impl CapacityType {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Spot => "spot",
+            Self::OnDemand => "on-demand",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reserved, Self::Spot, Self::OnDemand].into_iter().find(|c| c.as_str() == text)
+    }
+}
+
+/// One way to buy an instance type: a capacity type in a zone at a price.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offering {
+    pub capacity_type: CapacityType,
+    pub zone: String,
+    /// e.g. `usw2-az1`; empty when the cloud did not say.
+    pub zone_id: String,
+    pub price: Price,
+    /// False while the zone has no subnet, the price is unknown, or capacity was refused lately.
+    pub available: bool,
+    /// Further labels of this offering, e.g. a capacity reservation's id.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A row of the catalogue, as seen through one NodeClass (kubelet settings change allocatable).
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceType {
+    pub name: String,
+    /// Every label value a node of this type can have; keys it lacks are `DoesNotExist`.
+    /// Zone, zone id and capacity type are the union over `offerings`.
+    pub requirements: Requirements,
+    pub capacity: Resources,
+    /// capacity − kube-reserved − system-reserved − eviction thresholds, never negative.
+    pub allocatable: Resources,
+    pub offerings: Vec<Offering>,
+}
+
+/// Readiness of a NodeClass, as its status says (never as we wish).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeClassState {
+    NotFound,
+    Terminating,
+    /// Ready is False: reason and message of the condition.
+    NotReady { reason: String, message: String },
+    /// Ready is Unknown or absent.
+    Unknown,
+    Ready { generation: i64 },
+}
+
+/// Why there is no catalogue for a NodePool now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueProblem {
+    #[error("EC2NodeClass {0:?} is not ready: {1}")]
+    NodeClassNotReady(String, String),
+    #[error("instance types are not known yet")]
+    NotYetObserved,
+}
+
+/// Why a launch cannot be planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchProblem {
+    /// The observations a plan needs are not there yet: look again, do not fail the claim.
+    #[error("{0}")]
+    NotYet(String),
+    /// No available offering is left for the claim: delete it, the pods are planned anew.
+    #[error("{0}")]
+    InsufficientCapacity(String),
+    /// The NodeClass is not ready: delete the claim.
+    #[error("{0}")]
+    NodeClassNotReady(String),
+    /// Anything else; goes into the claim's Launched condition.
+    #[error("{reason}: {message}")]
+    Other { reason: &'static str, message: String },
+}
+
+/// What became of a launch. "Unknown" is a state of its own: neither success nor failure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LaunchOutcome {
+    Launched(Box<Launched>),
+    /// The look-up found no instance of this claim: launching is safe.
+    NotFound,
+    /// Every offering refused for lack of capacity.
+    InsufficientCapacity(String),
+    NodeClassNotReady(String),
+    /// Refused for another reason; retried with back-off.
+    Failed { reason: String, message: String },
+    /// Time-out or connection loss: the instance may exist. Look up before launching again.
+    Unknown(String),
+}
+
+/// Everything a claim learns from its launch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launched {
+    /// `aws:///<zone>/<instance-id>`
+    pub provider_id: String,
+    pub image_id: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub capacity: Resources,
+    pub allocatable: Resources,
+    pub price: Option<Price>,
+}
+
+/// An instance of this cluster as the cloud lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    pub provider_id: String,
+    /// Name of the NodeClaim it was launched for, from its tags.
+    pub claim: Option<String>,
+    pub pool: Option<String>,
+    pub launched_at: Option<Timestamp>,
+    pub state: InstanceState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    Pending,
+    Running,
+    /// shutting-down, stopping or stopped
+    Ending,
+    Terminated,
+}
+
+/// The cloud's model as decisions see it.
+pub trait Cloud {
+    /// A request with every detail fixed; only the wire crate looks inside.
+    type Call: Clone + Debug + PartialEq;
+
+    fn node_class(&self, name: &str) -> NodeClassState;
+
+    /// What can be bought for this NodePool, cheapest or not, available or not. Cheap to call:
+    /// the rows are shared.
+    fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem>;
+
+    /// The launch of one claim: image, user data, template, overrides, tags, client token (the
+    /// claim's UID, so that a repetition cannot buy twice).
+    fn launch(&self, claim: &NodeClaim, now: Timestamp) -> Result<Self::Call, LaunchProblem>;
+
+    /// Look for the instance of a claim by its tag, before a first launch after a restart and
+    /// after an uncertain one.
+    fn find(&self, claim: &NodeClaim) -> Self::Call;
+
+    fn terminate(&self, provider_id: &str) -> Self::Call;
+}

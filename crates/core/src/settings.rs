@@ -1,0 +1,40 @@
+//! The settings decisions read. Parsing flags and environment is the binary's.
+
+use jiff::SignedDuration;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub cluster_name: String,
+    /// Idle gap that ends a batch of pending pods (`BATCH_IDLE_DURATION`).
+    pub batch_idle: SignedDuration,
+    /// Longest a batch stays open (`BATCH_MAX_DURATION`).
+    pub batch_max: SignedDuration,
+    pub preference_policy: PreferencePolicy,
+    pub min_values_policy: MinValuesPolicy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PreferencePolicy {
+    #[default]
+    Respect,
+    Ignore,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MinValuesPolicy {
+    #[default]
+    Strict,
+    BestEffort,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster_name: String::new(),
+            batch_idle: SignedDuration::from_secs(1),
+            batch_max: SignedDuration::from_secs(10),
+            preference_policy: PreferencePolicy::default(),
+            min_values_policy: MinValuesPolicy::default(),
+        }
+    }
+}
