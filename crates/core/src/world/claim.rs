@@ -1,0 +1,91 @@
+//! A NodeClaim and what is known of its launch.
+
+use karpenter_api::{NodeClaim, NodePool};
+
+use crate::Timestamp;
+use crate::cloud::{LaunchOutcome, Launched};
+
+/// What is known of a claim's instance. "Not known" and "not there" are different states:
+///
+/// ```text
+///           (seen at start)                        (created by us)
+///            Unknown ── look-up: none ─▶ Absent ◀──────┘
+///               │                          │ launch
+///               │ look-up: found           ▼
+///               └──────────▶ Launched ◀─ Absent, flight "launch" in flight
+///                                          │            │ refused
+///                  look-up ◀── Unknown ◀───┘ time-out   ▼
+///                                                    Refused
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub enum LaunchState {
+    /// An instance may exist: look it up by tag before launching.
+    Unknown,
+    /// There is none: launching is safe.
+    Absent,
+    /// There is one, and this is what the claim must learn.
+    Launched(Box<Launched>),
+    /// The cloud said no; `LaunchOutcome` says how.
+    Refused(LaunchOutcome),
+}
+
+#[derive(Clone, Debug)]
+pub struct ClaimState {
+    pub claim: NodeClaim,
+    pub launch: LaunchState,
+    /// When this process first saw it.
+    pub seen_at: Timestamp,
+}
+
+impl ClaimState {
+    pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
+        let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
+        Self { claim, launch, seen_at: now }
+    }
+
+    pub(super) fn update(&mut self, claim: NodeClaim) {
+        self.claim = claim;
+    }
+
+    pub(super) fn launched(&mut self, outcome: LaunchOutcome, _now: Timestamp) {
+        self.launch = match outcome {
+            LaunchOutcome::Launched(launched) => LaunchState::Launched(launched),
+            LaunchOutcome::NotFound => LaunchState::Absent,
+            LaunchOutcome::Unknown(_) => LaunchState::Unknown,
+            refused => LaunchState::Refused(refused),
+        };
+    }
+
+    pub fn name(&self) -> &str {
+        self.claim.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &str {
+        self.claim.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// From the claim's status, so it survives a restart.
+    pub fn provider_id(&self) -> Option<&str> {
+        self.claim.status.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    pub fn pool(&self) -> Option<&str> {
+        self.label(karpenter_api::labels::NODEPOOL)
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.claim.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    pub fn is_deleting(&self) -> bool {
+        self.claim.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// The pool's Ready condition is True.
+pub fn is_ready_pool(pool: &NodePool) -> bool {
+    pool.status
+        .as_ref()
+        .and_then(|status| karpenter_api::conditions::get(&status.conditions, karpenter_api::conditions::READY))
+        .is_some_and(karpenter_api::conditions::is_true)
+}

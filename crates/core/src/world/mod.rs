@@ -1,0 +1,390 @@
+//! The in-memory model: changed by observations only, rebuilt from the API server and the cloud
+//! after a restart. One writer (the driver); decisions read it.
+//!
+//! ```text
+//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons
+//! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
+//! Launch, Instances     ─▶ claims[..].launch, instances
+//! Done                  ─▶ flights (in flight, back-off), and the written object at once
+//! ```
+
+mod batch;
+mod claim;
+mod flights;
+mod node;
+mod pod;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use karpenter_api::NodePool;
+
+use crate::action::ActionKey;
+use crate::cloud::Instance;
+use crate::observation::{Change, Failure, Kind, Object, Observation};
+use crate::provision::{Round, Verdict};
+use crate::Timestamp;
+
+pub use batch::Batch;
+pub use claim::{ClaimState, LaunchState};
+pub use flights::Flights;
+pub use node::NodeState;
+pub use pod::{PodKey, PodState};
+
+/// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
+#[derive(Debug, Default)]
+pub struct World {
+    pub pods: BTreeMap<PodKey, PodState>,
+    /// Keys of the pods bound to a node, by node name.
+    pub pods_by_node: BTreeMap<String, BTreeSet<PodKey>>,
+    pub nodes: BTreeMap<String, NodeState>,
+    /// Node names by provider id; more than one is a fault worth a condition.
+    pub nodes_by_provider_id: BTreeMap<String, BTreeSet<String>>,
+    pub claims: BTreeMap<String, ClaimState>,
+    pub claims_by_provider_id: BTreeMap<String, String>,
+    pub pools: BTreeMap<String, NodePool>,
+    /// By `namespace/name`.
+    pub daemons: BTreeMap<String, DaemonSet>,
+    pub flights: Flights,
+    pub batch: Batch,
+    /// Where rounds expect pods to land, until they bind or the expectation fails.
+    pub nominated: BTreeMap<PodKey, Nomination>,
+    /// Pods without a place and why, from the latest round that looked at them.
+    pub unschedulable: BTreeMap<PodKey, Verdict>,
+    /// The cloud's latest complete list of instances, and when it was asked for.
+    pub instances: Option<(Timestamp, Vec<Instance>)>,
+    /// Instances whose termination was accepted (false) or that are known to be gone (true).
+    pub terminating: BTreeMap<String, bool>,
+    listed: BTreeSet<Kind>,
+}
+
+/// Where a pod is expected to land.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nomination {
+    /// Name of a node or of a claim whose node is not there yet.
+    pub target: String,
+    pub at: Timestamp,
+}
+
+impl World {
+    /// Whether every watched kind was listed once: before that, decisions would act on a part.
+    pub fn is_listed(&self) -> bool {
+        self.listed.len() == Kind::ALL.len()
+    }
+
+    /// The kinds whose first list is still awaited.
+    pub fn unlisted(&self) -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
+    }
+
+    /// The driver is about to dispatch the action of this key.
+    pub fn begin(&mut self, key: &ActionKey, now: Timestamp) {
+        self.flights.begin(key, now);
+    }
+
+    pub fn apply(&mut self, observation: Observation, now: Timestamp) {
+        match observation {
+            Observation::Kube(Change::Applied(object)) => self.applied(object, now),
+            Observation::Kube(Change::Deleted(object)) => self.deleted(&object, now),
+            Observation::Listed { kind, names } => self.listed(kind, &names, now),
+            Observation::Done { key, outcome } => self.done(&key, outcome, now),
+            Observation::Launch { claim, uid, outcome } => {
+                if let Some(state) = self.claims.get_mut(&claim)
+                    && state.uid() == uid
+                {
+                    state.launched(outcome, now);
+                }
+            }
+            Observation::Terminating { provider_id, gone } => {
+                *self.terminating.entry(provider_id).or_insert(false) |= gone;
+            }
+            Observation::Instances { asked_at, instances } => {
+                // An instance that is listed as ended need not be remembered any longer than that.
+                let listed: BTreeSet<&str> = instances.iter().map(|i| i.provider_id.as_str()).collect();
+                self.terminating.retain(|id, _| {
+                    listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id)
+                });
+                self.instances = Some((asked_at, instances));
+            }
+            Observation::CatalogueChanged => self.batch.retry(now),
+            Observation::Planned(round) => self.planned(*round),
+        }
+    }
+
+    fn applied(&mut self, object: Object, now: Timestamp) {
+        match object {
+            Object::Pod(pod) => self.pod_applied(*pod, now),
+            Object::Node(node) => {
+                let Some(name) = node.metadata.name.clone() else { return };
+                if let Some(known) = self.nodes.get(&name)
+                    && is_older(&node.metadata, &known.node.metadata)
+                {
+                    return;
+                }
+                self.node_deleted(&name);
+                let state = NodeState::new(*node);
+                if let Some(id) = state.provider_id() {
+                    self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
+                }
+                self.nodes.insert(name, state);
+                self.batch.retry(now);
+            }
+            Object::NodePool(pool) => {
+                let Some(name) = pool.metadata.name.clone() else { return };
+                let known = self.pools.get(&name);
+                if known.is_some_and(|known| is_older(&pool.metadata, &known.metadata)) {
+                    return;
+                }
+                // Status counters change all the time; only what placement depends on counts.
+                let matters = known.is_none_or(|known| {
+                    known.spec != pool.spec || claim::is_ready_pool(known) != claim::is_ready_pool(&pool)
+                });
+                if matters {
+                    self.batch.retry(now);
+                }
+                self.pools.insert(name, *pool);
+            }
+            Object::NodeClaim(claim) => {
+                let Some(name) = claim.metadata.name.clone() else { return };
+                self.claim_applied(name, *claim, now);
+            }
+            Object::DaemonSet(daemon) => {
+                let key = namespaced(&daemon.metadata);
+                let known = self.daemons.get(&key);
+                if known.is_none_or(|known| known.spec != daemon.spec) {
+                    self.batch.retry(now);
+                }
+                self.daemons.insert(key, *daemon);
+            }
+        }
+    }
+
+    fn claim_applied(&mut self, name: String, claim: karpenter_api::NodeClaim, now: Timestamp) {
+        if claim.metadata.deletion_timestamp.is_some() && claim.metadata.finalizers.iter().flatten().next().is_none() {
+            self.claim_deleted(&name, now);
+            return;
+        }
+        let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
+        match self.claims.get_mut(&name) {
+            Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
+            Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
+            _ => {
+                // A claim that a round of this process planned was never launched: no look-up needed.
+                let ours = self.nominated.values().any(|n| n.target == name);
+                self.claims.insert(name.clone(), ClaimState::new(claim, ours, now));
+            }
+        }
+        if let Some(id) = provider_id {
+            self.claims_by_provider_id.insert(id, name);
+        }
+    }
+
+    fn pod_applied(&mut self, pod: k8s_openapi::api::core::v1::Pod, now: Timestamp) {
+        let Some(state) = PodState::new(pod) else { return };
+        let key = state.key.clone();
+        let known = self.pods.get(&key);
+        if known.is_some_and(|known| is_older(&state.pod.metadata, &known.pod.metadata)) {
+            return;
+        }
+        let was_pending = known.is_some_and(PodState::is_provisionable);
+        let freed = known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
+        if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
+            self.unindex_pod(&node, &key);
+        }
+        if let Some(node) = state.node_name() {
+            self.pods_by_node.entry(node.to_owned()).or_default().insert(key.clone());
+        }
+        if state.is_provisionable() {
+            if !was_pending {
+                self.batch.trigger(now);
+            }
+        } else {
+            self.nominated.remove(&key);
+            self.unschedulable.remove(&key);
+        }
+        if freed {
+            self.batch.retry(now);
+        }
+        self.pods.insert(key, state);
+    }
+
+    fn deleted(&mut self, object: &Object, now: Timestamp) {
+        match object {
+            Object::Pod(pod) => {
+                let Some(key) = PodKey::of(&pod.metadata) else { return };
+                self.pod_deleted(&key, now);
+            }
+            Object::Node(node) => {
+                if let Some(name) = &node.metadata.name {
+                    self.node_deleted(name);
+                    self.batch.retry(now);
+                }
+            }
+            Object::NodePool(pool) => {
+                if let Some(name) = &pool.metadata.name {
+                    self.pools.remove(name);
+                }
+            }
+            Object::NodeClaim(claim) => {
+                if let Some(name) = &claim.metadata.name {
+                    self.claim_deleted(name, now);
+                }
+            }
+            Object::DaemonSet(daemon) => {
+                self.daemons.remove(&namespaced(&daemon.metadata));
+                self.batch.retry(now);
+            }
+        }
+    }
+
+    fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
+        if let Some(pod) = self.pods.remove(key)
+            && let Some(node) = pod.node_name().map(str::to_owned)
+        {
+            self.unindex_pod(&node, key);
+            self.batch.retry(now);
+        }
+        self.nominated.remove(key);
+        self.unschedulable.remove(key);
+        self.flights.forget(&format!("Pod/{key}"));
+    }
+
+    fn node_deleted(&mut self, name: &str) {
+        if let Some(state) = self.nodes.remove(name)
+            && let Some(id) = state.provider_id()
+            && let Some(names) = self.nodes_by_provider_id.get_mut(id)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.nodes_by_provider_id.remove(id);
+            }
+        }
+    }
+
+    /// The claim is gone: pods expected on it are pending again.
+    fn claim_deleted(&mut self, name: &str, now: Timestamp) {
+        if let Some(state) = self.claims.remove(name)
+            && let Some(id) = state.provider_id()
+        {
+            self.claims_by_provider_id.remove(id);
+        }
+        self.flights.forget(&format!("NodeClaim/{name}"));
+        self.forget_nominations(name, now);
+    }
+
+    fn forget_nominations(&mut self, target: &str, now: Timestamp) {
+        let before = self.nominated.len();
+        self.nominated.retain(|_, nomination| nomination.target != target);
+        if self.nominated.len() != before {
+            self.batch.trigger(now);
+        }
+    }
+
+    fn unindex_pod(&mut self, node: &str, key: &PodKey) {
+        if let Some(keys) = self.pods_by_node.get_mut(node) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.pods_by_node.remove(node);
+            }
+        }
+    }
+
+    /// A complete list: what it does not name is gone, whatever events were missed.
+    fn listed(&mut self, kind: Kind, names: &[String], now: Timestamp) {
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        match kind {
+            Kind::Pod => {
+                let gone: Vec<PodKey> =
+                    self.pods.keys().filter(|key| !names.contains(key.to_string().as_str())).cloned().collect();
+                for key in gone {
+                    self.pod_deleted(&key, now);
+                }
+            }
+            Kind::Node => {
+                for name in absent(self.nodes.keys(), &names) {
+                    self.node_deleted(&name);
+                }
+            }
+            Kind::NodePool => self.pools.retain(|name, _| names.contains(name.as_str())),
+            Kind::NodeClaim => {
+                for name in absent(self.claims.keys(), &names) {
+                    self.claim_deleted(&name, now);
+                }
+            }
+            Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
+            Kind::NodeClass => {}
+        }
+        self.listed.insert(kind);
+        self.batch.retry(now);
+    }
+
+    fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
+        self.flights.end(key, outcome.as_ref().err(), now);
+        match outcome {
+            Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
+            // The deletion was seen before the answer to the write: the object must not come back.
+            Ok(_) => {}
+            Err(_) if key.verb == "create" => {
+                if let Some(name) = key.subject.strip_prefix("NodeClaim/") {
+                    self.forget_nominations(&name.to_owned(), now);
+                }
+            }
+            Err(_) => {}
+        }
+        if key.verb == "launch"
+            && let Some(state) = key.subject.strip_prefix("NodeClaim/").and_then(|name| self.claims.get_mut(name))
+        {
+            state.launch_ended();
+        }
+    }
+
+    fn knows(&self, object: &Object) -> bool {
+        let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+        match object {
+            Object::Pod(pod) => PodKey::of(&pod.metadata).is_some_and(|key| self.pods.contains_key(&key)),
+            Object::Node(node) => self.nodes.contains_key(&name(&node.metadata)),
+            Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
+            Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
+            Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
+        }
+    }
+
+    fn planned(&mut self, round: Round) {
+        self.batch.close(round.at, !round.unschedulable.is_empty());
+        for (claim, pods) in round.claims {
+            for pod in pods {
+                self.unschedulable.remove(&pod);
+                self.nominated.insert(pod, Nomination { target: claim.clone(), at: round.at });
+            }
+        }
+        for (pod, target) in round.nominated {
+            self.unschedulable.remove(&pod);
+            self.nominated.insert(pod, Nomination { target, at: round.at });
+        }
+        for (pod, verdict) in round.unschedulable {
+            self.nominated.remove(&pod);
+            self.unschedulable.insert(pod, verdict);
+        }
+    }
+}
+
+/// `namespace/name`
+fn namespaced(meta: &ObjectMeta) -> String {
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn absent<'a>(known: impl Iterator<Item = &'a String>, names: &BTreeSet<&str>) -> Vec<String> {
+    known.filter(|name| !names.contains(name.as_str())).cloned().collect()
+}
+
+/// Whether `new` is an earlier version than `known` of the same object. Resource versions are
+/// ordered numbers (KEP-5504); one that does not parse is taken as newer.
+fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
+    let version = |meta: &ObjectMeta| meta.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
+    new.uid == known.uid
+        && match (version(new), version(known)) {
+            (Some(new), Some(known)) => new < known,
+            _ => false,
+        }
+}

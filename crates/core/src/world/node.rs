@@ -1,0 +1,63 @@
+//! A Node as decisions read it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+use karpenter_api::labels;
+
+#[derive(Clone, Debug)]
+pub struct NodeState {
+    pub node: Node,
+}
+
+impl NodeState {
+    pub(super) fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    pub fn name(&self) -> &str {
+        self.node.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &str {
+        self.node.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn provider_id(&self) -> Option<&str> {
+        self.node.spec.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.node.metadata.labels.as_ref()
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels()?.get(key).map(String::as_str)
+    }
+
+    pub fn taints(&self) -> &[Taint] {
+        self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+    }
+
+    pub fn is_deleting(&self) -> bool {
+        self.node.metadata.deletion_timestamp.is_some()
+    }
+
+    pub fn is_registered(&self) -> bool {
+        self.label(labels::REGISTERED) == Some("true")
+    }
+
+    pub fn is_initialized(&self) -> bool {
+        self.label(labels::INITIALIZED) == Some("true")
+    }
+
+    pub fn has_finalizer(&self, finalizer: &str) -> bool {
+        self.node.metadata.finalizers.iter().flatten().any(|f| f == finalizer)
+    }
+
+    /// The kubelet's Ready condition is True.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.node.status.as_ref().and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+}
