@@ -29,20 +29,28 @@ impl<C> Decision<C> {
     }
 
     /// Adds a write unless its key is in flight or backing off; then only the wake-up is noted.
-    pub fn kube(&mut self, world: &World, now: Timestamp, key: ActionKey, write: KubeWrite) {
-        self.act(world, now, key, Deed::Kube(write));
+    /// Says whether it was added, so that facts are told once per attempt.
+    pub fn kube(&mut self, world: &World, now: Timestamp, key: ActionKey, write: KubeWrite) -> bool {
+        self.act(world, now, key, Deed::Kube(write))
     }
 
     /// As [`Decision::kube`], for a cloud call.
-    pub fn cloud(&mut self, world: &World, now: Timestamp, key: ActionKey, call: C) {
-        self.act(world, now, key, Deed::Cloud(call));
+    pub fn cloud(&mut self, world: &World, now: Timestamp, key: ActionKey, call: C) -> bool {
+        self.act(world, now, key, Deed::Cloud(call))
     }
 
-    fn act(&mut self, world: &World, now: Timestamp, key: ActionKey, deed: Deed<C>) {
+    fn act(&mut self, world: &World, now: Timestamp, key: ActionKey, deed: Deed<C>) -> bool {
         match world.flights.ready(&key, now) {
-            Ok(()) => self.actions.push(Action { key, deed }),
-            Err(Some(until)) => self.wake(until),
-            Err(None) => {}
+            Ok(()) => {
+                self.actions.push(Action { key, deed });
+                true
+            }
+            Err(until) => {
+                if let Some(until) = until {
+                    self.wake(until);
+                }
+                false
+            }
         }
     }
 

@@ -14,6 +14,7 @@
 
 pub mod action;
 pub mod cloud;
+pub mod conditions;
 pub mod decide;
 pub mod fact;
 pub mod lifecycle;

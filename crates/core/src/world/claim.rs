@@ -1,9 +1,14 @@
 //! A NodeClaim and what is known of its launch.
 
+use jiff::SignedDuration;
 use karpenter_api::{NodeClaim, NodePool};
 
 use crate::Timestamp;
 use crate::cloud::{LaunchOutcome, Launched};
+
+/// A refused launch is tried again after 1 s, doubling up to 60 s (behaviours: NodeClaim lifecycle).
+const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(1);
+const LAST_RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What is known of a claim's instance. "Not known" and "not there" are different states:
 ///
@@ -33,27 +38,41 @@ pub enum LaunchState {
 pub struct ClaimState {
     pub claim: NodeClaim,
     pub launch: LaunchState,
-    /// When this process first saw it.
-    pub seen_at: Timestamp,
+    /// Launches the cloud refused for a reason other than capacity, in a row.
+    pub refusals: u32,
+    /// Not before this is another launch tried.
+    pub retry_at: Timestamp,
 }
 
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim, launch, seen_at: now }
+        Self { claim, launch, refusals: 0, retry_at: now }
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
         self.claim = claim;
     }
 
-    pub(super) fn launched(&mut self, outcome: LaunchOutcome, _now: Timestamp) {
+    pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
+        if matches!(outcome, LaunchOutcome::Failed { .. }) {
+            let delay = FIRST_RETRY.saturating_mul(1 << self.refusals.min(6)).min(LAST_RETRY);
+            self.refusals = self.refusals.saturating_add(1);
+            self.retry_at = now.checked_add(delay).unwrap_or(now);
+        }
         self.launch = match outcome {
             LaunchOutcome::Launched(launched) => LaunchState::Launched(launched),
             LaunchOutcome::NotFound => LaunchState::Absent,
             LaunchOutcome::Unknown(_) => LaunchState::Unknown,
             refused => LaunchState::Refused(refused),
         };
+    }
+
+    /// The call ended without an answer: if nothing else is known, an instance may exist.
+    pub(super) fn launch_uncertain(&mut self) {
+        if self.launch == LaunchState::Absent {
+            self.launch = LaunchState::Unknown;
+        }
     }
 
     pub fn name(&self) -> &str {

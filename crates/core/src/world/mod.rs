@@ -54,9 +54,18 @@ pub struct World {
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
     pub instances: Option<(Timestamp, Vec<Instance>)>,
-    /// Instances whose termination was accepted (false) or that are known to be gone (true).
-    pub terminating: BTreeMap<String, bool>,
+    /// Instances whose termination was asked for, by provider id.
+    pub terminating: BTreeMap<String, Terminating>,
     listed: BTreeSet<Kind>,
+}
+
+/// An instance on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminating {
+    /// Terminated, or unknown to the cloud.
+    pub gone: bool,
+    /// Latest answer of the cloud.
+    pub at: Timestamp,
 }
 
 /// Where a pod is expected to land.
@@ -97,7 +106,7 @@ impl World {
                 }
             }
             Observation::Terminating { provider_id, gone } => {
-                *self.terminating.entry(provider_id).or_insert(false) |= gone;
+                self.terminating.insert(provider_id, Terminating { gone, at: now });
             }
             Observation::Instances { asked_at, instances } => {
                 // An instance that is listed as ended need not be remembered any longer than that.
@@ -321,21 +330,18 @@ impl World {
 
     fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
         self.flights.end(key, outcome.as_ref().err(), now);
+        let claim = key.subject.strip_prefix("NodeClaim/").unwrap_or_default();
         match outcome {
             Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
             // The deletion was seen before the answer to the write: the object must not come back.
             Ok(_) => {}
-            Err(_) if key.verb == "create" => {
-                if let Some(name) = key.subject.strip_prefix("NodeClaim/") {
-                    self.forget_nominations(&name.to_owned(), now);
+            Err(_) if key.verb == "create" => self.forget_nominations(claim, now),
+            Err(Failure::Unknown(_)) if key.verb == "launch" => {
+                if let Some(state) = self.claims.get_mut(claim) {
+                    state.launch_uncertain();
                 }
             }
             Err(_) => {}
-        }
-        if key.verb == "launch"
-            && let Some(state) = key.subject.strip_prefix("NodeClaim/").and_then(|name| self.claims.get_mut(name))
-        {
-            state.launch_ended();
         }
     }
 

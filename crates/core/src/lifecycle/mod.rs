@@ -1,0 +1,168 @@
+//! A NodeClaim's stages from launch to the last finalizer.
+//!
+//! ```text
+//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
+//!    └── liveness gives up on launches and registrations that take too long
+//! garbage: instances without a claim, claims without an instance
+//! ```
+//!
+//! Each stage reads the World and names the next write; nothing is remembered here. Rules and
+//! figures: Karpenter's documentation on disruption and NodeClaims.
+
+mod drain;
+mod garbage;
+mod initialize;
+mod launch;
+mod liveness;
+mod patch;
+mod register;
+mod terminate;
+
+use karpenter_api::{NodeClaimStatus, conditions as names};
+
+use crate::action::{ActionKey, KubeWrite};
+use crate::conditions;
+use crate::fact::About;
+use crate::world::{ClaimState, NodeState};
+use crate::{Cloud, Decision, Timestamp, World};
+
+pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
+    let mut decision = Decision::default();
+    for state in world.claims.values() {
+        if state.is_deleting() {
+            terminate::claim(world, cloud, state, now, &mut decision);
+        } else {
+            alive(world, cloud, state, now, &mut decision);
+        }
+    }
+    for node in world.nodes.values().filter(|node| node.is_deleting()) {
+        terminate::node(world, cloud, node, now, &mut decision);
+    }
+    garbage::decide(world, cloud, now, &mut decision);
+    decision
+}
+
+/// One pass over the stages of a claim that is not being deleted: at most one write to it.
+fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp, decision: &mut Decision<C::Call>) {
+    if liveness::decide(world, state, now, decision) {
+        return;
+    }
+    if let Some(metadata) = launch::metadata(state) {
+        decision.kube(world, now, write_key(state), metadata);
+        return;
+    }
+    let mut status = state.claim.status.clone().unwrap_or_default();
+    let mut stage = Stage { state, status: &mut status, now };
+    for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
+        stage.begin(condition);
+    }
+    if launch::decide(world, cloud, &mut stage, decision) {
+        return;
+    }
+    register::decide(world, &mut stage, decision);
+    initialize::decide(world, &mut stage, decision);
+    stage.root();
+    write_status(world, state, &status, now, decision);
+}
+
+/// Writes the status if it differs from what the API server holds.
+fn write_status<C>(
+    world: &World,
+    state: &ClaimState,
+    status: &NodeClaimStatus,
+    now: Timestamp,
+    decision: &mut Decision<C>,
+) {
+    if state.claim.status.as_ref() != Some(status) {
+        decision.kube(world, now, write_key(state), patch::claim_status(state, status));
+    }
+}
+
+/// All writes to one claim share a key, so that each is decided on the result of the one before.
+fn write_key(state: &ClaimState) -> ActionKey {
+    ActionKey::new(format!("NodeClaim/{}", state.name()), "write")
+}
+
+/// Deletes a claim; what follows is `terminate`'s. Returns whether the deletion was asked for now.
+fn delete_claim<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
+    let key = ActionKey::new(format!("NodeClaim/{}", state.name()), "delete");
+    decision.kube(world, now, key, KubeWrite::Delete { object: patch::claim_ref(state), grace_period_seconds: None })
+}
+
+fn about_claim(state: &ClaimState) -> About {
+    About {
+        kind: "NodeClaim",
+        namespace: String::new(),
+        name: state.name().to_owned(),
+        uid: state.uid().to_owned(),
+    }
+}
+
+fn about_node(node: &NodeState) -> About {
+    About { kind: "Node", namespace: String::new(), name: node.name().to_owned(), uid: node.uid().to_owned() }
+}
+
+fn pool_of(state: &ClaimState) -> String {
+    state.pool().unwrap_or_default().to_owned()
+}
+
+/// The reason of a condition that is True.
+fn status_reason(state: &ClaimState, condition: &str) -> Option<String> {
+    let list = state.claim.status.as_ref()?.conditions.as_deref();
+    conditions::get(list, condition).filter(|c| c.status == "True").map(|c| c.reason.clone())
+}
+
+/// The claim's status as it becomes, stage by stage.
+struct Stage<'a> {
+    state: &'a ClaimState,
+    status: &'a mut NodeClaimStatus,
+    now: Timestamp,
+}
+
+impl Stage<'_> {
+    fn is_true(&self, condition: &str) -> bool {
+        conditions::is_true(self.status.conditions.as_deref(), condition)
+    }
+
+    fn is_decided(&self, condition: &str) -> bool {
+        conditions::get(self.status.conditions.as_deref(), condition).is_some_and(|c| c.status != "Unknown")
+    }
+
+    fn set(&mut self, condition: &str, status: &str, reason: &str, message: &str) {
+        let generation = self.state.claim.metadata.generation;
+        let list = self.status.conditions.get_or_insert_default();
+        conditions::set(list, condition, status, reason, message, generation, self.now);
+    }
+
+    fn achieved(&mut self, condition: &str) {
+        self.set(condition, "True", condition, "");
+    }
+
+    fn waiting(&mut self, condition: &str, reason: &str, message: &str) {
+        self.set(condition, "Unknown", reason, message);
+    }
+
+    /// A condition that nobody has looked at yet.
+    fn begin(&mut self, condition: &str) {
+        if conditions::get(self.status.conditions.as_deref(), condition).is_none() {
+            self.waiting(condition, "AwaitingReconciliation", "object is awaiting reconciliation");
+        }
+    }
+
+    /// Ready: True when every stage is, otherwise the first that is not speaks for it.
+    fn root(&mut self) {
+        let stages = [names::LAUNCHED, names::REGISTERED, names::INITIALIZED];
+        let worst = stages
+            .iter()
+            .filter_map(|stage| conditions::get(self.status.conditions.as_deref(), stage))
+            .find(|condition| condition.status != "True")
+            .map(|c| (c.status.clone(), format!("{}={}", c.type_, c.status)));
+        match worst {
+            None => self.achieved(names::READY),
+            Some((status, message)) if status == "False" => {
+                self.set(names::READY, "False", "UnhealthyDependents", &message);
+            }
+            Some((_, message)) => self.waiting(names::READY, "ReconcilingDependents", &message),
+        }
+    }
+}

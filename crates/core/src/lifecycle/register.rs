@@ -1,0 +1,101 @@
+//! A Node with the claim's provider id appeared: make it the claim's.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::{conditions as names, labels, taints};
+use serde_json::{Value, json};
+
+use super::{Stage, about_claim, patch, pool_of};
+use crate::action::{ActionKey, KubeWrite};
+use crate::world::{ClaimState, NodeState};
+use crate::{Decision, Fact, World};
+
+pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Decision<C>) {
+    if stage.is_decided(names::REGISTERED) || !stage.is_true(names::LAUNCHED) {
+        return;
+    }
+    let state = stage.state;
+    let Some(provider_id) = state.provider_id() else { return };
+    let nodes: Vec<&str> =
+        world.nodes_by_provider_id.get(provider_id).into_iter().flatten().map(String::as_str).collect();
+    match nodes.as_slice() {
+        [] => stage.waiting(names::REGISTERED, "NodeNotFound", "Node not registered with cluster"),
+        [name] => {
+            let Some(node) = world.nodes.get(*name) else { return };
+            if node.is_registered() {
+                stage.status.node_name = Some(node.name().to_owned());
+                stage.achieved(names::REGISTERED);
+                return;
+            }
+            let key = ActionKey::new(format!("Node/{name}"), "register");
+            if decision.kube(world, stage.now, key, adopt(state, node)) {
+                told(state, node, decision);
+            }
+        }
+        several => {
+            let message = format!("{} nodes have provider id {provider_id}: {}", several.len(), several.join(", "));
+            stage.set(names::REGISTERED, "False", "MultipleNodesFound", &message);
+        }
+    }
+}
+
+fn told<C>(state: &ClaimState, node: &NodeState, decision: &mut Decision<C>) {
+    if !node.taints().iter().any(|taint| taint.key == taints::UNREGISTERED) {
+        decision
+            .facts
+            .push(Fact::UnregisteredTaintMissing { claim: about_claim(state), node: node.name().to_owned() });
+    }
+    decision.facts.push(Fact::ClaimRegistered {
+        claim: about_claim(state),
+        pool: pool_of(state),
+        node: node.name().to_owned(),
+    });
+}
+
+/// Finalizer, owner, labels, annotations and taints of the claim, in one write that also says that
+/// the node is registered.
+fn adopt(state: &ClaimState, node: &NodeState) -> KubeWrite {
+    let claim = &state.claim;
+    let mut labels: BTreeMap<&str, &str> =
+        claim.metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    labels.insert(labels::REGISTERED, "true");
+    let metadata = json!({
+        "labels": labels,
+        "annotations": claim.metadata.annotations,
+        "finalizers": patch::with(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER),
+        "ownerReferences": owners(state, node),
+    });
+    patch::node(node, metadata, Some(json!({ "taints": settled_taints(state, node) })))
+}
+
+fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
+    let uid = state.uid();
+    let others = node.node.metadata.owner_references.iter().flatten().filter(|owner| owner.uid != uid);
+    let ours = json!({
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodeClaim",
+        "name": state.name(),
+        "uid": uid,
+        "blockOwnerDeletion": true,
+    });
+    others.map(|owner| json!(owner)).chain([ours]).collect()
+}
+
+/// The node's taints without the unregistered one; plus the claim's, unless the kubelet set them
+/// itself and says so with the label `karpenter.sh/do-not-sync-taints`.
+fn settled_taints(state: &ClaimState, node: &NodeState) -> Vec<Taint> {
+    let mut all: Vec<Taint> =
+        node.taints().iter().filter(|taint| taint.key != taints::UNREGISTERED).cloned().collect();
+    if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
+        return all;
+    }
+    let spec = &state.claim.spec;
+    for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
+        let taint = taints::to_core(taint);
+        if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
+            all.push(taint);
+        }
+    }
+    all
+}
