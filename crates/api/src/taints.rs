@@ -1,6 +1,6 @@
 //! Taints with a meaning of their own.
 
-use k8s_openapi::api::core::v1::Taint as CoreTaint;
+use k8s_openapi::api::core::v1::{Taint as CoreTaint, Toleration};
 
 use crate::Taint;
 
@@ -39,4 +39,26 @@ pub fn is_ephemeral(taint: &CoreTaint) -> bool {
         UNREGISTERED => effect == "NoExecute",
         _ => key.starts_with("readiness.k8s.io/"),
     }
+}
+
+/// Whether one of the tolerations matches the taint (Kubernetes: taints and tolerations). An empty
+/// key with `Exists` matches every taint, an empty effect every effect.
+pub fn tolerates(tolerations: &[Toleration], taint: &CoreTaint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let value = taint.value.as_deref().unwrap_or_default();
+        let asked = toleration.value.as_deref().unwrap_or_default();
+        let matches_value = match toleration.operator.as_deref().unwrap_or("Equal") {
+            "Exists" => true,
+            "Equal" | "" => !key.is_empty() && asked == value,
+            // Alpha operators of Kubernetes 1.35: numeric comparison of the taint's value.
+            operator @ ("Lt" | "Gt") => match (value.parse::<i64>(), asked.parse::<i64>()) {
+                (Ok(found), Ok(bound)) => if operator == "Lt" { found < bound } else { found > bound },
+                _ => false,
+            },
+            _ => false,
+        };
+        (key.is_empty() || key == taint.key) && (effect.is_empty() || effect == taint.effect) && matches_value
+    })
 }

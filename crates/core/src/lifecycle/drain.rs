@@ -4,6 +4,7 @@
 //! group is asked only when the one before it is gone. Critical is a priority class by name.
 
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Toleration;
 use karpenter_api::{conditions as names, labels, taints};
 
 use super::{about_node, status_reason};
@@ -22,7 +23,7 @@ pub(super) fn waiting<'w>(world: &'w World, node: &NodeState, now: Timestamp) ->
     pods.filter(|pod| {
         !pod.is_terminal()
             && !pod.is_owned_by("v1", "Node")
-            && !pod.tolerates(&taints::disrupted())
+            && !taints::tolerates(tolerations(pod), &taints::disrupted())
             && !is_stuck(pod, now)
     })
     .collect()
@@ -43,7 +44,8 @@ pub(super) fn evict<C>(
         .unwrap_or_else(|| "Forceful Termination".to_owned());
     let mut blocked = 0_usize;
     for pod in waiting.iter().filter(|pod| group(pod) == first) {
-        if pod.is_deleting() || pod.annotation(labels::DO_NOT_DISRUPT) == Some("true") {
+        let annotation = pod.pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::DO_NOT_DISRUPT));
+        if pod.is_terminating() || annotation.is_some_and(|value| value == "true") {
             continue;
         }
         let key = ActionKey::new(format!("Pod/{}", pod.key), "evict");
@@ -68,6 +70,10 @@ pub(super) fn evict<C>(
     if let Some(next) = waiting.iter().filter_map(|pod| stuck_at(pod)).min() {
         decision.wake(next.max(now));
     }
+}
+
+fn tolerations(pod: &PodState) -> &[Toleration] {
+    pod.pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
 }
 
 fn about_pod(pod: &PodState) -> About {

@@ -102,9 +102,7 @@ impl ClaimState {
 }
 
 /// The pool's Ready condition is True.
-pub fn is_ready_pool(pool: &NodePool) -> bool {
-    pool.status
-        .as_ref()
-        .and_then(|status| karpenter_api::conditions::get(&status.conditions, karpenter_api::conditions::READY))
-        .is_some_and(karpenter_api::conditions::is_true)
+pub(crate) fn is_ready_pool(pool: &NodePool) -> bool {
+    let list = pool.status.as_ref().and_then(|status| status.conditions.as_deref());
+    crate::conditions::is_true(list, karpenter_api::conditions::READY)
 }

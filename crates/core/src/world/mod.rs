@@ -24,6 +24,7 @@ use crate::action::ActionKey;
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
+use crate::resources::{self, Resources};
 use crate::Timestamp;
 
 pub use batch::Batch;
@@ -56,6 +57,8 @@ pub struct World {
     pub instances: Option<(Timestamp, Vec<Instance>)>,
     /// Instances whose termination was asked for, by provider id.
     pub terminating: BTreeMap<String, Terminating>,
+    /// When this process last wrote a pool's status.
+    pub pool_counted: BTreeMap<String, Timestamp>,
     listed: BTreeSet<Kind>,
 }
 
@@ -233,6 +236,7 @@ impl World {
             Object::NodePool(pool) => {
                 if let Some(name) = &pool.metadata.name {
                     self.pools.remove(name);
+                    self.pool_counted.remove(name);
                 }
             }
             Object::NodeClaim(claim) => {
@@ -331,6 +335,9 @@ impl World {
     fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
         self.flights.end(key, outcome.as_ref().err(), now);
         let claim = key.subject.strip_prefix("NodeClaim/").unwrap_or_default();
+        if let Some(pool) = key.subject.strip_prefix("NodePool/") {
+            self.pool_counted.insert(pool.to_owned(), now);
+        }
         match outcome {
             Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
             // The deletion was seen before the answer to the write: the object must not come back.
@@ -343,6 +350,25 @@ impl World {
             }
             Err(_) => {}
         }
+    }
+
+    /// What a claim's node holds: the node's own figures once it has them, the claim's before.
+    pub fn capacity_of(&self, state: &ClaimState) -> Resources {
+        let status = state.claim.status.as_ref();
+        let promised = status.and_then(|status| status.capacity.as_ref());
+        let mut capacity: Resources = promised
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &amount.to_string())?)))
+            .collect();
+        let node = status.and_then(|status| self.nodes.get(status.node_name.as_deref()?));
+        let real = node.and_then(|node| node.node.status.as_ref()?.capacity.as_ref());
+        for (name, amount) in real.into_iter().flatten() {
+            if let Some(amount) = resources::amount(name, &amount.0).filter(|amount| *amount > 0) {
+                capacity.set(name.clone(), amount);
+            }
+        }
+        capacity
     }
 
     fn knows(&self, object: &Object) -> bool {
