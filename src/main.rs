@@ -1,1 +1,14 @@
-fn main() {}
+//! The binary `karpenter`: the shell around the pure crates.
+
+mod act;
+mod cli;
+mod drive;
+mod observe;
+mod run;
+mod serve;
+mod settings;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,70 @@
+//! Wiring: settings, clients, channels, tasks, shutdown. No logic.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use karpenter_aws::Aws;
+use karpenter_aws_wire::Wire;
+use karpenter_core::World;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::act::Executor;
+use crate::drive::{Driver, Event};
+use crate::serve::{Health, serve};
+use crate::settings::Options;
+use crate::telemetry::Telemetry;
+use crate::{observe, telemetry};
+
+/// Events waiting for the driver; a full channel slows the watches down, nothing is lost.
+const EVENTS_MAX: usize = 16_384;
+/// How long actions under way may take to end after a stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+pub(crate) fn controller(options: &Options) -> anyhow::Result<()> {
+    // Settings are judged before anything is started.
+    let settings = options.core()?;
+    options.aws("")?;
+    telemetry::log::init(&options.log_level)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options, settings))
+}
+
+async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::Result<()> {
+    let client = kube::Client::try_default().await.context("no way to the API server")?;
+    let wire = Wire::connect(env!("CARGO_PKG_VERSION")).await.context("no way to AWS")?;
+    let aws = options.aws(wire.region())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster = settings.cluster_name,
+        region = wire.region(),
+        "karpenter starts"
+    );
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let mut tasks = JoinSet::new();
+    let (telemetry, registry) = Telemetry::start(&client, &mut tasks)?;
+    let health = Health::default();
+    serve(options, registry, health.clone(), &mut tasks).await?;
+    observe::start(&client, &events, &mut tasks);
+    let executor = Executor::new(client, wire, events.clone());
+    let driver = Driver { world: World::default(), aws: Aws::new(aws), settings, executor, telemetry, health };
+    let driver = tokio::spawn(driver.run(inbox));
+    stopped().await?;
+    tracing::info!("stopping: no new actions, those under way may end");
+    let _ = events.send(Event::Stop).await;
+    if tokio::time::timeout(STOP_WITHIN, driver).await.is_err() {
+        tracing::warn!(within = ?STOP_WITHIN, "actions still under way: the next start finds out what became of them");
+    }
+    tasks.abort_all();
+    Ok(())
+}
+
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Facts as log lines, and the logger itself.
+
+use std::io::IsTerminal;
+
+use anyhow::bail;
+use karpenter_core::Fact;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// JSON when piped, text with colours on a terminal.
+pub(crate) fn init(level: &str) -> anyhow::Result<()> {
+    let level = match level {
+        "" | "info" => "info",
+        "debug" => "debug",
+        "error" => "error",
+        other => bail!("--log-level (LOG_LEVEL): found {other:?}, expected debug, info or error"),
+    };
+    // Libraries speak up only when something is wrong.
+    let filter = EnvFilter::new(format!("warn,karpenter={level},karpenter_aws_wire={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
+    if std::io::stdout().is_terminal() {
+        builder.with_target(false).init();
+    } else {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+    Ok(())
+}
+
+/// Dollars of a price in micro-dollars.
+fn dollars(price: u64) -> String {
+    format!("{}.{:06}", price / 1_000_000, price % 1_000_000)
+}
+
+pub(super) fn write(fact: &Fact) {
+    match fact {
+        Fact::RoundSolved { pods, claims, unschedulable, instance_types } => {
+            info!(pods, nodeclaims = claims, unschedulable, instance_types, "computed where pods go");
+        }
+        Fact::PodNominated { pod, node, claim } => {
+            tracing::debug!(pod = pod.name, namespace = pod.namespace, node, nodeclaim = claim, "pod has a place");
+        }
+        Fact::PodUnschedulable { pod, verdict } => {
+            warn!(pod = pod.name, namespace = pod.namespace, reason = verdict.to_string(), "pod has no place");
+        }
+        Fact::PoolWithoutInstanceTypes { pool, message } => {
+            warn!(nodepool = pool.name, reason = message, "no instance type fits the NodePool");
+        }
+        Fact::ClaimPlanned { claim, pool, pods, cheapest, instance_types } => {
+            let price = cheapest.map(dollars);
+            info!(nodeclaim = claim, nodepool = pool, pods, instance_types, price, "create NodeClaim");
+        }
+        Fact::ClaimLaunched { claim, pool, instance_type, zone, capacity_type, provider_id } => info!(
+            nodeclaim = claim.name,
+            nodepool = pool,
+            instance_type,
+            zone,
+            capacity_type,
+            provider_id,
+            "launched NodeClaim"
+        ),
+        Fact::ClaimOutOfCapacity { claim, pool, message } => {
+            warn!(nodeclaim = claim.name, nodepool = pool, reason = message, "no capacity for NodeClaim");
+        }
+        Fact::ClaimLaunchFailed { claim, pool, reason, message } => {
+            warn!(nodeclaim = claim.name, nodepool = pool, reason, message, "launch failed");
+        }
+        Fact::ClaimRegistered { claim, pool, node } => {
+            info!(nodeclaim = claim.name, nodepool = pool, node, "registered NodeClaim");
+        }
+        Fact::ClaimInitialized { claim, pool, node } => {
+            info!(nodeclaim = claim.name, nodepool = pool, node, "initialized NodeClaim");
+        }
+        Fact::ClaimDisrupted { claim, pool, reason } => {
+            info!(nodeclaim = claim.name, nodepool = pool, reason, "delete NodeClaim");
+        }
+        Fact::ClaimTerminated { claim, pool } => {
+            info!(nodeclaim = claim.name, nodepool = pool, "NodeClaim is gone");
+        }
+        Fact::UnregisteredTaintMissing { claim, node } => {
+            warn!(nodeclaim = claim.name, node, "node joined without the taint karpenter.sh/unregistered");
+        }
+        Fact::PodEvicted { pod, node, reason } => {
+            info!(pod = pod.name, namespace = pod.namespace, node, reason, "evict pod");
+        }
+        Fact::DrainBlocked { node, message } => info!(node = node.name, reason = message, "drain waits"),
+        Fact::NodeDrained { node, pool } => info!(node = node.name, nodepool = pool, "node is gone"),
+        Fact::OrphanInstance { provider_id } => warn!(provider_id, "terminate an instance that no NodeClaim owns"),
+        Fact::ConditionChanged { object, condition, status, reason, message } => {
+            info!(kind = object.kind, name = object.name, condition, status, reason, message, "condition changed");
+        }
+        Fact::ActionFailed { action, failure, failures } => {
+            warn!(action, failure, failures, "failed, will try again");
+        }
+        Fact::Event { object, reason, message, .. } => {
+            info!(kind = object.kind, name = object.name, reason, message, "event");
+        }
+        other => info!(fact = ?other, "fact"),
+    }
+}

@@ -1,0 +1,81 @@
+//! Facts for people: each becomes a log line, metrics and perhaps an event. Decisions repeat
+//! themselves as long as nothing changes; here the repetition ends.
+
+mod events;
+pub(crate) mod log;
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use karpenter_core::{Fact, World};
+use prometheus::Registry;
+use tokio::task::JoinSet;
+
+use events::Events;
+use metrics::Metrics;
+
+/// The same fact is told again only after this long.
+const TOLD_FOR: Duration = Duration::from_secs(120);
+/// Unschedulable pods and pools without types have clocks of their own (events.tsv).
+const UNSCHEDULABLE_FOR: Duration = Duration::from_secs(300);
+/// Facts remembered; beyond that the oldest are forgotten, and may be told twice.
+const REMEMBERED_MAX: usize = 20_000;
+
+pub(crate) struct Telemetry {
+    metrics: Metrics,
+    events: Events,
+    told: BTreeMap<String, Instant>,
+}
+
+impl Telemetry {
+    pub(crate) fn start(client: &kube::Client, tasks: &mut JoinSet<()>) -> anyhow::Result<(Self, Registry)> {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry)?;
+        let events = Events::start(client.clone(), tasks);
+        Ok((Self { metrics, events, told: BTreeMap::new() }, registry))
+    }
+
+    pub(crate) fn tell(&mut self, fact: &Fact) {
+        self.metrics.count(fact);
+        if self.is_news(fact) {
+            log::write(fact);
+            self.events.publish(fact);
+        }
+    }
+
+    /// Gauges of the model as a whole.
+    pub(crate) fn state(&mut self, world: &World) {
+        self.metrics.state(world);
+    }
+
+    pub(crate) fn turn(&mut self, took: Duration) {
+        self.metrics.turn(took);
+    }
+
+    fn is_news(&mut self, fact: &Fact) -> bool {
+        let ttl = match fact {
+            Fact::PodUnschedulable { .. } => UNSCHEDULABLE_FOR,
+            Fact::PoolWithoutInstanceTypes { .. } => Duration::from_secs(60),
+            Fact::RoundSolved { .. } => return true,
+            _ => TOLD_FOR,
+        };
+        let now = Instant::now();
+        if self.told.len() >= REMEMBERED_MAX {
+            self.told.retain(|_, until| *until > now);
+            if self.told.len() >= REMEMBERED_MAX {
+                self.told.clear();
+            }
+        }
+        let key = match fact {
+            // The reason may change in its figures while the pod waits; one event per pod is enough.
+            Fact::PodUnschedulable { pod, .. } => format!("unschedulable {}", pod.uid),
+            fact => format!("{fact:?}"),
+        };
+        let known = self.told.get(&key).is_some_and(|until| *until > now);
+        if !known {
+            self.told.insert(key, now + ttl);
+        }
+        !known
+    }
+}
