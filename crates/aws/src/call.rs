@@ -17,10 +17,10 @@ pub enum Call {
     /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
     SpotPrices,
     /// DescribeSubnets; one query per selector term, results joined.
-    Subnets { class: String, queries: Vec<Filters> },
-    SecurityGroups { class: String, queries: Vec<Filters> },
+    Subnets { class: String, generation: i64, queries: Vec<Filters> },
+    SecurityGroups { class: String, generation: i64, queries: Vec<Filters> },
     /// SSM GetParameter of each name, then DescribeImages by id, plus the image queries.
-    Images { class: String, parameters: Vec<String>, queries: Vec<ImageQuery> },
+    Images { class: String, generation: i64, parameters: Vec<String>, queries: Vec<ImageQuery> },
     /// GetInstanceProfile, and CreateInstanceProfile / AddRoleToInstanceProfile until it is as wanted.
     EnsureInstanceProfile { class: String, profile: InstanceProfile },
     /// DeleteInstanceProfile (role removed first) and the launch templates of a deleted class.

@@ -15,10 +15,10 @@ pub enum Report {
     OnDemandPrices { result: Result<BTreeMap<String, f64>, CallError> },
     /// (instance type, zone) → USD per hour.
     SpotPrices { result: Result<BTreeMap<(String, String), f64>, CallError> },
-    Subnets { class: String, result: Result<Vec<Subnet>, CallError> },
-    SecurityGroups { class: String, result: Result<Vec<SecurityGroup>, CallError> },
+    Subnets { class: String, generation: i64, result: Result<Vec<Subnet>, CallError> },
+    SecurityGroups { class: String, generation: i64, result: Result<Vec<SecurityGroup>, CallError> },
     /// Images found, and for each SSM parameter the image id it names (absent: no such parameter).
-    Images { class: String, result: Result<(Vec<Image>, BTreeMap<String, String>), CallError> },
+    Images { class: String, generation: i64, result: Result<Images, CallError> },
     InstanceProfile { class: String, name: String, result: Result<(), CallError> },
     ClassResourcesDeleted { class: String, result: Result<(), CallError> },
     Instances { asked_at: Timestamp, result: Result<Vec<InstanceInfo>, CallError> },
@@ -26,6 +26,33 @@ pub enum Report {
     Find { claim: String, claim_uid: String, result: Result<Vec<InstanceInfo>, CallError> },
     /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.
     Terminate { provider_id: String, result: Result<bool, CallError> },
+}
+
+impl Report {
+    /// Why the call did not succeed, if it did not.
+    pub fn error(&self) -> Option<&CallError> {
+        match self {
+            Self::Cluster { result } => result.as_ref().err(),
+            Self::InstanceTypes { result } => result.as_ref().err(),
+            Self::OnDemandPrices { result } => result.as_ref().err(),
+            Self::SpotPrices { result } => result.as_ref().err(),
+            Self::Subnets { result, .. } => result.as_ref().err(),
+            Self::SecurityGroups { result, .. } => result.as_ref().err(),
+            Self::Images { result, .. } => result.as_ref().err(),
+            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
+            Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
+            Self::Launch { result, .. } => result.as_ref().err(),
+            Self::Terminate { result, .. } => result.as_ref().err(),
+        }
+    }
+}
+
+/// What image selectors came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Images {
+    pub images: Vec<Image>,
+    /// SSM parameter → image id; a parameter that does not exist is absent.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// An AWS error: the service's code decides what it means.
