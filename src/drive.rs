@@ -129,6 +129,9 @@ impl Driver {
 
     /// Decides and dispatches; returns how long nothing is due.
     fn turn(&mut self, now: Timestamp) -> Duration {
+        for observation in self.aws.tick(now) {
+            self.world.apply(observation, now);
+        }
         let mut decision = decide(&self.world, &self.aws, &self.settings, now);
         if self.world.is_listed() {
             decision.merge(self.aws.decide(&self.world, now));

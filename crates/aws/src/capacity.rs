@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn m5_large_with_al2023() {
-        let (spec, settings) = (Ec2NodeClassSpec::default(), AwsSettings::default());
+        let settings = AwsSettings { vm_memory_overhead: 0.075, ..AwsSettings::default() };
+        let spec = Ec2NodeClassSpec::default();
         let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings };
         let (capacity, allocatable) = sizing.of(&m5_large());
         assert_eq!(capacity.get(PODS), 29);

@@ -1,0 +1,196 @@
+//! What is asked of AWS by the clock, and what the EC2NodeClasses' objects need.
+
+use jiff::{SignedDuration, Timestamp};
+use karpenter_api::labels as keys;
+use karpenter_core::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
+use karpenter_core::fact::About;
+use karpenter_core::{Decision, Fact, World};
+use serde_json::json;
+
+use crate::Aws;
+use crate::call::{Call, Filters};
+use crate::class::Class;
+
+const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
+const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
+const PRICES_EVERY: SignedDuration = SignedDuration::from_hours(12);
+/// The list of instances: often at first, when a predecessor may have left something behind.
+const INSTANCES_FIRST: SignedDuration = SignedDuration::from_secs(10);
+const INSTANCES_EVERY: SignedDuration = SignedDuration::from_mins(2);
+const FIRST_RUNS: u32 = 20;
+
+/// When each list was last had.
+#[derive(Debug, Default)]
+pub(crate) struct Polled {
+    pub(crate) cluster: Option<Timestamp>,
+    pub(crate) types: Option<Timestamp>,
+    pub(crate) on_demand: Option<Timestamp>,
+    pub(crate) spot: Option<Timestamp>,
+    instances: Option<Timestamp>,
+    instance_runs: u32,
+}
+
+impl Polled {
+    pub(crate) fn instances(&mut self, now: Timestamp) {
+        self.instances = Some(now);
+        self.instance_runs = self.instance_runs.saturating_add(1);
+    }
+}
+
+impl Aws {
+    /// Everything AWS' part wants done now. Pure, like every decision.
+    pub fn decide(&self, world: &World, now: Timestamp) -> Decision<Call> {
+        let mut decision = Decision::default();
+        self.lists(world, now, &mut decision);
+        for class in self.classes.values() {
+            if class.is_deleting() {
+                self.end(world, class, now, &mut decision);
+            } else {
+                self.keep(world, class, now, &mut decision);
+            }
+        }
+        if let Some(until) = self.unavailable.values().min() {
+            decision.wake(*until);
+        }
+        decision
+    }
+
+    fn lists(&self, world: &World, now: Timestamp, decision: &mut Decision<Call>) {
+        let instances = if self.polled.instance_runs < FIRST_RUNS { INSTANCES_FIRST } else { INSTANCES_EVERY };
+        let mut ask = |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| {
+            match at.and_then(|at| at.checked_add(every).ok()).filter(|next| *next > now) {
+                Some(next) => decision.wake(next),
+                None => {
+                    decision.cloud(world, now, ActionKey::new("aws", verb), call);
+                }
+            }
+        };
+        let name = self.settings.cluster_name.clone();
+        ask("cluster", self.polled.cluster, CLUSTER_EVERY, Call::Cluster { name });
+        ask("instance-types", self.polled.types, TYPES_EVERY, Call::InstanceTypes);
+        if !self.settings.isolated_vpc {
+            ask("on-demand-prices", self.polled.on_demand, PRICES_EVERY, Call::OnDemandPrices);
+        }
+        ask("spot-prices", self.polled.spot, PRICES_EVERY, Call::SpotPrices);
+        ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
+    }
+
+    /// Instances of this cluster that we manage.
+    pub(crate) fn owned(&self) -> Filters {
+        let any = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
+        [
+            (format!("tag:{}", keys::TAG_CLUSTER), vec![self.settings.cluster_name.clone()]),
+            ("tag-key".to_owned(), any(&[keys::NODEPOOL])),
+            (
+                "instance-state-name".to_owned(),
+                any(&["pending", "running", "shutting-down", "stopping", "stopped"]),
+            ),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    /// A class in use: finalizer and hash, polls, status.
+    fn keep(&self, world: &World, class: &Class, now: Timestamp, decision: &mut Decision<Call>) {
+        let subject = format!("EC2NodeClass/{}", class.name());
+        if let Some(write) = stamp(class) {
+            decision.kube(world, now, ActionKey::new(subject, "write"), write);
+            return;
+        }
+        let kubernetes = self.cluster().map(|cluster| cluster.version.as_str());
+        let (due, next) = class.polls(&self.settings, kubernetes, now);
+        for (verb, call) in due {
+            decision.cloud(world, now, ActionKey::new(subject.clone(), verb), call);
+        }
+        if let Some(next) = next {
+            decision.wake(next);
+        }
+        let status = class.status(&self.settings, self.cluster(), now);
+        if class.object.status.as_ref() != Some(&status) {
+            let patch = json!({
+                "metadata": { "resourceVersion": class.object.metadata.resource_version },
+                "status": status,
+            });
+            let write = KubeWrite::Patch { object: reference(class), part: Part::Status, patch };
+            decision.kube(world, now, ActionKey::new(subject, "write"), write);
+        }
+    }
+
+    /// A class that is being deleted stays while claims use it, then takes what was made for it along.
+    fn end(&self, world: &World, class: &Class, now: Timestamp, decision: &mut Decision<Call>) {
+        let finalizers = class.object.metadata.finalizers.as_deref().unwrap_or_default();
+        if !finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER) {
+            return;
+        }
+        let subject = format!("EC2NodeClass/{}", class.name());
+        let users: Vec<&str> = world
+            .claims
+            .values()
+            .filter(|state| state.claim.spec.node_class_ref.name == class.name())
+            .map(karpenter_core::world::ClaimState::name)
+            .collect();
+        if !users.is_empty() {
+            decision.facts.push(Fact::Event {
+                object: About {
+                    kind: "EC2NodeClass",
+                    namespace: String::new(),
+                    name: class.name().to_owned(),
+                    uid: class.object.metadata.uid.clone().unwrap_or_default(),
+                },
+                warning: false,
+                reason: "WaitingOnNodeClaimTermination",
+                message: format!("Waiting on NodeClaim termination for {}", users.iter().take(5).copied().collect::<Vec<_>>().join(", ")),
+            });
+            return;
+        }
+        if !class.cleaned {
+            let template_filters = [
+                (format!("tag:{}", keys::TAG_CLUSTER), vec![self.settings.cluster_name.clone()]),
+                (format!("tag:{}", keys::EC2_NODE_CLASS), vec![class.name().to_owned()]),
+            ];
+            let call = Call::DeleteClassResources {
+                class: class.name().to_owned(),
+                profile: class.managed_profile(&self.settings).filter(|_| !self.settings.isolated_vpc).map(|p| p.name),
+                template_filters: template_filters.into_iter().collect(),
+            };
+            decision.cloud(world, now, ActionKey::new(subject, "clean"), call);
+            return;
+        }
+        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != keys::EC2_NODE_CLASS_FINALIZER).collect();
+        let patch = json!({ "metadata": {
+            "finalizers": rest,
+            "resourceVersion": class.object.metadata.resource_version,
+        }});
+        let write = KubeWrite::Patch { object: reference(class), part: Part::Main, patch };
+        decision.kube(world, now, ActionKey::new(subject, "write"), write);
+    }
+}
+
+/// Finalizer and hash annotations, if they are not as they should be.
+fn stamp(class: &Class) -> Option<KubeWrite> {
+    let meta = &class.object.metadata;
+    let hash = karpenter_api::hash::ec2_node_class_hash(&class.object);
+    let version = karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION;
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+    let finalizers = meta.finalizers.clone().unwrap_or_default();
+    let held = finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER);
+    let current = annotation(keys::EC2_NODE_CLASS_HASH) == Some(hash.as_str())
+        && annotation(keys::EC2_NODE_CLASS_HASH_VERSION) == Some(version);
+    if held && current {
+        return None;
+    }
+    let mut all = finalizers;
+    if !held {
+        all.push(keys::EC2_NODE_CLASS_FINALIZER.to_owned());
+    }
+    let patch = json!({ "metadata": {
+        "finalizers": all,
+        "annotations": { keys::EC2_NODE_CLASS_HASH: hash, keys::EC2_NODE_CLASS_HASH_VERSION: version },
+        "resourceVersion": meta.resource_version,
+    }});
+    Some(KubeWrite::Patch { object: reference(class), part: Part::Main, patch })
+}
+
+fn reference(class: &Class) -> ObjectRef {
+    ObjectRef::cluster(WriteKind::Ec2NodeClass, class.name(), class.object.metadata.uid.clone())
+}
