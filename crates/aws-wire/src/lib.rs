@@ -1,1 +1,171 @@
-//! placeholder
+//! The AWS SDK and nothing else: one [`Call`] out, exactly one [`Report`] back.
+//!
+//! Nothing is decided here. Pages are joined, fields that are missing are left out, and a failure
+//! is told with the service's own code; whether the request may have taken effect is told too.
+
+mod catalogue;
+mod class;
+mod error;
+mod fleet;
+mod instances;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use karpenter_aws::call::{Call, Filters};
+use karpenter_aws::report::{CallError, Report};
+use tokio::sync::Semaphore;
+
+/// Attempts per request, the first one included; the SDK backs off between them.
+const ATTEMPTS: u32 = 3;
+/// One request with all its attempts.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Effects on EC2 at once: well below its default request rates.
+const EFFECTS_MAX: usize = 20;
+/// Launch templates known to exist; beyond that some are asked for twice.
+const TEMPLATES_MAX: usize = 10_000;
+
+/// Clients of the services that are used.
+#[derive(Debug)]
+pub struct Wire {
+    region: String,
+    ec2: aws_sdk_ec2::Client,
+    ssm: aws_sdk_ssm::Client,
+    iam: aws_sdk_iam::Client,
+    eks: aws_sdk_eks::Client,
+    pricing: aws_sdk_pricing::Client,
+    templates: Mutex<BTreeSet<String>>,
+    effects: Semaphore,
+}
+
+impl Wire {
+    /// Clients from the environment: region, credentials and endpoints as the AWS SDK finds them.
+    pub async fn connect(version: &str) -> Result<Self, CallError> {
+        let name = AppName::new(format!("karpenter.sh-{version}"))
+            .map_err(|error| error::local("connect", "InvalidAppName", error.to_string()))?;
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .app_name(name)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(TimeoutConfig::builder().operation_timeout(OPERATION_TIMEOUT).build())
+            .load()
+            .await;
+        let region = config.region().map(ToString::to_string).ok_or_else(|| {
+            let message = "no region: expected AWS_REGION, a profile with one, or instance metadata".to_owned();
+            error::local("connect", "MissingRegion", message)
+        })?;
+        Ok(Self {
+            ec2: aws_sdk_ec2::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            iam: aws_sdk_iam::Client::new(&config),
+            eks: aws_sdk_eks::Client::new(&config),
+            pricing: pricing_client(&config, &region),
+            region,
+            templates: Mutex::default(),
+            effects: Semaphore::new(EFFECTS_MAX),
+        })
+    }
+
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Carries a call out.
+    pub async fn call(&self, call: Call) -> Report {
+        match call {
+            Call::Cluster { name } => Report::Cluster { result: self.cluster(&name).await },
+            Call::InstanceTypes => Report::InstanceTypes { result: self.instance_types().await },
+            Call::OnDemandPrices => Report::OnDemandPrices { result: self.on_demand_prices().await },
+            Call::SpotPrices => Report::SpotPrices { result: self.spot_prices().await },
+            Call::Subnets { class, generation, queries } => {
+                Report::Subnets { class, generation, result: self.subnets(queries).await }
+            }
+            Call::SecurityGroups { class, generation, queries } => {
+                Report::SecurityGroups { class, generation, result: self.security_groups(queries).await }
+            }
+            Call::Images { class, generation, parameters, queries } => {
+                Report::Images { class, generation, result: self.images(&parameters, queries).await }
+            }
+            Call::EnsureInstanceProfile { class, profile } => {
+                let result = self.ensure_profile(&profile).await;
+                Report::InstanceProfile { class, name: profile.name, result }
+            }
+            Call::DeleteClassResources { class, profile, template_filters } => {
+                let result = self.delete_class_resources(profile.as_deref(), template_filters).await;
+                Report::ClassResourcesDeleted { class, result }
+            }
+            Call::Instances { filters } => {
+                let asked_at = jiff::Timestamp::now();
+                Report::Instances { asked_at, result: self.instances(filters).await }
+            }
+            Call::Launch(launch) => {
+                let _turn = self.effects.acquire().await;
+                let result = self.launch(&launch).await;
+                let launch = *launch;
+                Report::Launch {
+                    claim: launch.claim,
+                    claim_uid: launch.claim_uid,
+                    knowledge: launch.knowledge,
+                    spot: launch.spot,
+                    result,
+                }
+            }
+            Call::Find { claim, claim_uid, filters } => {
+                Report::Find { claim, claim_uid, result: self.instances(filters).await }
+            }
+            Call::Terminate { provider_id, instance_id } => {
+                let _turn = self.effects.acquire().await;
+                Report::Terminate { provider_id, result: self.terminate(&instance_id).await }
+            }
+        }
+    }
+
+    fn knows_template(&self, name: &str) -> bool {
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn remember_template(&self, name: &str) {
+        let mut known = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= TEMPLATES_MAX {
+            known.clear();
+        }
+        known.insert(name.to_owned());
+    }
+
+    fn forget_template(&self, name: &str) {
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// The Pricing API is served from few regions; the nearest one of the partition is asked.
+fn pricing_client(config: &SdkConfig, region: &str) -> aws_sdk_pricing::Client {
+    let served = match region.split('-').next() {
+        Some("cn") => "cn-northwest-1",
+        Some("ap") => "ap-south-1",
+        Some("eu") => "eu-central-1",
+        _ => "us-east-1",
+    };
+    let config = aws_sdk_pricing::config::Builder::from(config)
+        .region(aws_sdk_pricing::config::Region::new(served))
+        .build();
+    aws_sdk_pricing::Client::from_conf(config)
+}
+
+fn ec2_filters(filters: Filters) -> Option<Vec<aws_sdk_ec2::types::Filter>> {
+    let filter = |(name, values): (String, Vec<String>)| {
+        aws_sdk_ec2::types::Filter::builder().name(name).set_values(Some(values)).build()
+    };
+    (!filters.is_empty()).then(|| filters.into_iter().map(filter).collect())
+}
+
+fn ec2_tags(tags: Option<Vec<aws_sdk_ec2::types::Tag>>) -> std::collections::BTreeMap<String, String> {
+    tags.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect()
+}
+
+/// A time of the SDK as ours.
+fn time(at: Option<aws_sdk_ec2::primitives::DateTime>) -> Option<jiff::Timestamp> {
+    at.and_then(|at| jiff::Timestamp::from_second(at.secs()).ok())
+}
