@@ -7,6 +7,7 @@
 pub mod capacitybuffer;
 pub mod common;
 pub mod conditions;
+pub mod crd;
 pub mod ec2nodeclass;
 pub mod hash;
 pub mod labels;
@@ -15,6 +16,7 @@ pub mod nodeoverlay;
 pub mod nodepool;
 pub mod quantity;
 pub mod taints;
+mod rules;
 pub mod validation;
 
 pub use capacitybuffer::{CapacityBuffer, CapacityBufferSpec, CapacityBufferStatus};
