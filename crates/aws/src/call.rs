@@ -58,8 +58,10 @@ pub struct InstanceProfile {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     pub claim: String,
-    /// Also the fleet's client token: repeating the call cannot buy a second instance.
     pub claim_uid: String,
+    /// The fleet's client token: the claim's UID, so that repeating the call cannot buy a second
+    /// instance; after an attempt that is known to have ended without one, a new token.
+    pub client_token: String,
     pub spot: bool,
     /// `lowest-price`, `price-capacity-optimized`, …
     pub allocation_strategy: &'static str,
@@ -98,6 +100,16 @@ pub struct LaunchTemplate {
     pub security_group_ids: Vec<String>,
     /// `None` leaves the subnet's setting.
     pub associate_public_ip: Option<bool>,
+    /// Every network interface, if they are not left to the defaults; then `associate_public_ip`,
+    /// `ipv6` and the security groups apply to each of them that is not `efa-only`.
+    pub interfaces: Vec<Interface>,
+    /// Address prefixes of each interface that carries IP: IPv6 prefixes if `ipv6`, else IPv4.
+    pub ip_prefix_count: Option<i32>,
+    pub connection_tracking: Option<ConnectionTracking>,
+    /// `dedicated`, or `None` for shared hardware.
+    pub tenancy: Option<String>,
+    /// `enabled` or `disabled`; `None` leaves EC2's default.
+    pub nested_virtualization: Option<String>,
     pub metadata: MetadataOptions,
     pub block_devices: Vec<BlockDevice>,
     pub detailed_monitoring: bool,
@@ -108,6 +120,22 @@ pub struct LaunchTemplate {
     pub spot: bool,
     /// Tags of the template itself.
     pub template_tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Interface {
+    pub card: i32,
+    pub device: i32,
+    /// `interface`, `efa` or `efa-only`.
+    pub kind: &'static str,
+}
+
+/// Idle time-outs of tracked connections, in seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConnectionTracking {
+    pub tcp_established: Option<i32>,
+    pub udp_stream: Option<i32>,
+    pub udp: Option<i32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -139,4 +167,7 @@ pub struct BlockDevice {
 pub struct LaunchKnowledge {
     pub class: String,
     pub annotations: BTreeMap<String, String>,
+    pub tenancy: String,
+    /// The instance has EFA interfaces, so its claim may promise them.
+    pub efa: bool,
 }

@@ -69,13 +69,14 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> 
     tags.insert(keys::TAG_NODECLAIM_UID.to_owned(), uid.clone());
     Ok(Call::Launch(Box::new(Launch {
         claim: name,
+        client_token: uid.clone(),
         claim_uid: uid,
         spot,
         allocation_strategy: if spot { "price-capacity-optimized" } else { "lowest-price" },
         configs,
         tags,
         context: class.object.spec.context.clone(),
-        knowledge: LaunchKnowledge { class: class_name.clone(), annotations: annotations(class) },
+        knowledge: LaunchKnowledge { class: class_name.clone(), annotations: annotations(class), ..LaunchKnowledge::default() },
     })))
 }
 
@@ -272,6 +273,7 @@ impl Templates<'_> {
             template_tags: tags.clone(),
             tags,
             spot: self.capacity_type == CapacityType::Spot,
+            ..LaunchTemplate::default()
         };
         template.name = format!("karpenter.k8s.aws/{}", hash_name(&format!("{template:?}")));
         Ok(template)
