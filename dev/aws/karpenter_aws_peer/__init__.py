@@ -1,0 +1,1 @@
+"""AWS on loopback for development and tests: moto, what moto lacks, and nodes that join the cluster."""
