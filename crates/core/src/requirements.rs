@@ -54,6 +54,26 @@ impl Requirement {
         bound.checked_sub(1).map_or_else(Self::does_not_exist, Self::at_most)
     }
 
+    /// The set an API requirement describes. A bound that is no integer can never be met.
+    pub fn from_spec(spec: &karpenter_api::RequirementSpec) -> Self {
+        use karpenter_api::Operator;
+        let values = spec.values.clone().unwrap_or_default();
+        let bounded = |make: fn(i64) -> Self| {
+            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::does_not_exist, make)
+        };
+        let set = match spec.operator {
+            Operator::Gt => bounded(Self::greater_than),
+            Operator::Lt => bounded(Self::less_than),
+            Operator::Gte => bounded(Self::at_least),
+            Operator::Lte => bounded(Self::at_most),
+            Operator::In => Self::one_of(values),
+            Operator::NotIn => Self::none_of(values),
+            Operator::Exists => Self::exists(),
+            Operator::DoesNotExist => Self::does_not_exist(),
+        };
+        Self { min_values: spec.min_values.and_then(|n| u32::try_from(n).ok()), ..set }
+    }
+
     pub fn has(&self, value: &str) -> bool {
         self.values.contains(value) != self.complement && self.within_bounds(value)
     }

@@ -1,9 +1,21 @@
 //! Pending pods → a problem for the solver → claims to create, and a verdict for every pod.
+//!
+//! ```text
+//! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
+//! ```
+
+mod pods;
+mod problem;
+mod plan;
+mod verdict;
 
 use std::collections::BTreeMap;
 
+use crate::settings::PreferencePolicy;
 use crate::world::PodKey;
 use crate::{Cloud, Decision, Settings, Timestamp, World};
+
+pub use verdict::Verdict;
 
 /// What a round of provisioning assumed, fed back to the World by the driver.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -16,13 +28,21 @@ pub struct Round {
     pub unschedulable: BTreeMap<PodKey, Verdict>,
 }
 
-/// Why a pod has no place. A value, not a text: rendered at the edge.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Verdict {
-    pub message: String,
-}
-
+/// Solves a round when the batch window closes; otherwise says when to look again.
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
-    let _ = (world, cloud, settings, now);
-    Decision::default()
+    let mut decision = Decision::default();
+    match world.batch.due_at(settings) {
+        None => return decision,
+        Some(due) if due > now => {
+            decision.wake(due);
+            return decision;
+        }
+        Some(_) => {}
+    }
+    let pending = pods::pending(world, now);
+    let interned = problem::build(world, cloud, settings.preference_policy == PreferencePolicy::Respect, &pending);
+    let solution = karpenter_solver::solve(&interned.problem);
+    debug_assert_eq!(solution.check(&interned.problem), Ok(()));
+    plan::act(world, settings, &interned, &solution, now, &mut decision);
+    decision
 }

@@ -31,7 +31,9 @@ pub use batch::Batch;
 pub use claim::{ClaimState, LaunchState};
 pub use flights::Flights;
 pub use node::NodeState;
+pub(crate) use claim::is_ready_pool;
 pub use pod::{PodKey, PodState};
+pub(crate) use pod::template_requests;
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
 #[derive(Debug, Default)]
@@ -150,7 +152,7 @@ impl World {
                 }
                 // Status counters change all the time; only what placement depends on counts.
                 let matters = known.is_none_or(|known| {
-                    known.spec != pool.spec || claim::is_ready_pool(known) != claim::is_ready_pool(&pool)
+                    known.spec != pool.spec || is_ready_pool(known) != is_ready_pool(&pool)
                 });
                 if matters {
                     self.batch.retry(now);
