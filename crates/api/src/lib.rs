@@ -15,8 +15,8 @@ pub mod nodeclaim;
 pub mod nodeoverlay;
 pub mod nodepool;
 pub mod quantity;
-pub mod taints;
 mod rules;
+pub mod taints;
 pub mod validation;
 
 pub use capacitybuffer::{CapacityBuffer, CapacityBufferSpec, CapacityBufferStatus};

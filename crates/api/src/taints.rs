@@ -9,12 +9,20 @@ pub const DISRUPTED: &str = "karpenter.sh/disrupted";
 
 /// On a node that is about to be disrupted or is terminating.
 pub fn disrupted() -> CoreTaint {
-    CoreTaint { key: DISRUPTED.to_owned(), effect: "NoSchedule".to_owned(), ..CoreTaint::default() }
+    CoreTaint {
+        key: DISRUPTED.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..CoreTaint::default()
+    }
 }
 
 /// On a node from its first moment until it is registered.
 pub fn unregistered() -> CoreTaint {
-    CoreTaint { key: UNREGISTERED.to_owned(), effect: "NoExecute".to_owned(), ..CoreTaint::default() }
+    CoreTaint {
+        key: UNREGISTERED.to_owned(),
+        effect: "NoExecute".to_owned(),
+        ..CoreTaint::default()
+    }
 }
 
 pub fn to_core(taint: &Taint) -> CoreTaint {
@@ -54,11 +62,19 @@ pub fn tolerates(tolerations: &[Toleration], taint: &CoreTaint) -> bool {
             "Equal" | "" => !key.is_empty() && asked == value,
             // Alpha operators of Kubernetes 1.35: numeric comparison of the taint's value.
             operator @ ("Lt" | "Gt") => match (value.parse::<i64>(), asked.parse::<i64>()) {
-                (Ok(found), Ok(bound)) => if operator == "Lt" { found < bound } else { found > bound },
+                (Ok(found), Ok(bound)) => {
+                    if operator == "Lt" {
+                        found < bound
+                    } else {
+                        found > bound
+                    }
+                }
                 _ => false,
             },
             _ => false,
         };
-        (key.is_empty() || key == taint.key) && (effect.is_empty() || effect == taint.effect) && matches_value
+        (key.is_empty() || key == taint.key)
+            && (effect.is_empty() || effect == taint.effect)
+            && matches_value
     })
 }

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 pub enum Call {
     // Polls: reads that are due by age.
     /// EKS DescribeCluster: endpoint, CA, service CIDR, version.
-    Cluster { name: String },
+    Cluster {
+        name: String,
+    },
     /// DescribeInstanceTypes (hvm; x86_64 and arm64) and DescribeInstanceTypeOfferings by zone.
     InstanceTypes,
     /// Pricing GetProducts, both queries, for the region.
@@ -17,22 +19,51 @@ pub enum Call {
     /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
     SpotPrices,
     /// DescribeSubnets; one query per selector term, results joined.
-    Subnets { class: String, generation: i64, queries: Vec<Filters> },
-    SecurityGroups { class: String, generation: i64, queries: Vec<Filters> },
+    Subnets {
+        class: String,
+        generation: i64,
+        queries: Vec<Filters>,
+    },
+    SecurityGroups {
+        class: String,
+        generation: i64,
+        queries: Vec<Filters>,
+    },
     /// SSM GetParameter of each name, then DescribeImages by id, plus the image queries.
-    Images { class: String, generation: i64, parameters: Vec<String>, queries: Vec<ImageQuery> },
+    Images {
+        class: String,
+        generation: i64,
+        parameters: Vec<String>,
+        queries: Vec<ImageQuery>,
+    },
     /// GetInstanceProfile, and CreateInstanceProfile / AddRoleToInstanceProfile until it is as wanted.
-    EnsureInstanceProfile { class: String, profile: InstanceProfile },
+    EnsureInstanceProfile {
+        class: String,
+        profile: InstanceProfile,
+    },
     /// DeleteInstanceProfile (role removed first) and the launch templates of a deleted class.
-    DeleteClassResources { class: String, profile: Option<String>, template_filters: Filters },
+    DeleteClassResources {
+        class: String,
+        profile: Option<String>,
+        template_filters: Filters,
+    },
     /// DescribeInstances of this cluster, by `filters`, all states but terminated.
-    Instances { filters: Filters },
+    Instances {
+        filters: Filters,
+    },
 
     // Effects.
     Launch(Box<Launch>),
     /// DescribeInstances by the claim's tag.
-    Find { claim: String, claim_uid: String, filters: Filters },
-    Terminate { provider_id: String, instance_id: String },
+    Find {
+        claim: String,
+        claim_uid: String,
+        filters: Filters,
+    },
+    Terminate {
+        provider_id: String,
+        instance_id: String,
+    },
 }
 
 /// EC2 filters: name → values; all names must match, any value of a name may.

@@ -27,7 +27,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering,
+};
 use karpenter_core::{Cloud, Observation, conditions};
 
 use call::Call;
@@ -94,7 +96,9 @@ impl Aws {
     }
 
     pub fn node_class_applied(&mut self, class: Ec2NodeClass, _now: Timestamp) -> Vec<Observation> {
-        let Some(name) = class.metadata.name.clone() else { return Vec::new() };
+        let Some(name) = class.metadata.name.clone() else {
+            return Vec::new();
+        };
         match self.classes.get_mut(&name) {
             Some(known) if known.object.metadata.uid == class.metadata.uid => {
                 let was_ready = is_ready(&known.object);
@@ -139,21 +143,41 @@ impl Aws {
                 self.stale = true;
             }
             // The failure is the driver's to tell; the key's back-off says when to ask again.
-            Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
-            Report::Subnets { class, generation, result } => {
+            Report::InstanceTypes { .. }
+            | Report::OnDemandPrices { .. }
+            | Report::SpotPrices { .. } => {}
+            Report::Subnets {
+                class,
+                generation,
+                result,
+            } => {
                 self.stale = true;
                 self.learn(&class, generation, |known| known.learn_subnets(now, result));
             }
-            Report::SecurityGroups { class, generation, result } => {
+            Report::SecurityGroups {
+                class,
+                generation,
+                result,
+            } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
             }
-            Report::Images { class, generation, result } => {
+            Report::Images {
+                class,
+                generation,
+                result,
+            } => {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
-            Report::InstanceProfile { class, name, result } => {
+            Report::InstanceProfile {
+                class,
+                name,
+                result,
+            } => {
                 let settings = self.settings.clone();
                 if let Some(known) = self.classes.get_mut(&class)
-                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == name)
+                    && known
+                        .managed_profile(&settings)
+                        .is_some_and(|profile| profile.name == name)
                 {
                     known.learn_profile(now, result);
                 }
@@ -167,20 +191,47 @@ impl Aws {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
                     let instances = instances.into_iter().map(outcome::instance).collect();
-                    return vec![Observation::Instances { asked_at, instances }];
+                    return vec![Observation::Instances {
+                        asked_at,
+                        instances,
+                    }];
                 }
             }
-            Report::Launch { claim, claim_uid, knowledge, spot, result } => {
+            Report::Launch {
+                claim,
+                claim_uid,
+                knowledge,
+                spot,
+                result,
+            } => {
                 let outcome = self.launched(&knowledge, spot, result, now);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+                return vec![Observation::Launch {
+                    claim,
+                    uid: claim_uid,
+                    outcome,
+                }];
             }
-            Report::Find { claim, claim_uid, result } => {
+            Report::Find {
+                claim,
+                claim_uid,
+                result,
+            } => {
                 let outcome = self.found(result);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+                return vec![Observation::Launch {
+                    claim,
+                    uid: claim_uid,
+                    outcome,
+                }];
             }
-            Report::Terminate { provider_id, result } => {
+            Report::Terminate {
+                provider_id,
+                result,
+            } => {
                 if let Ok(accepted) = result {
-                    return vec![Observation::Terminating { provider_id, gone: !accepted }];
+                    return vec![Observation::Terminating {
+                        provider_id,
+                        gone: !accepted,
+                    }];
                 }
             }
         }
@@ -196,8 +247,11 @@ impl Aws {
             return Vec::new();
         }
         self.stale = false;
-        let rows: BTreeMap<_, _> =
-            self.classes.iter().map(|(name, class)| (name.clone(), self.rows_of(class))).collect();
+        let rows: BTreeMap<_, _> = self
+            .classes
+            .iter()
+            .map(|(name, class)| (name.clone(), self.rows_of(class)))
+            .collect();
         self.rows = rows;
         vec![Observation::CatalogueChanged]
     }
@@ -217,19 +271,39 @@ impl Aws {
     fn rows_of(&self, class: &Class) -> Arc<[Arc<InstanceType>]> {
         let spec = &class.object.spec;
         let family = class.family();
-        let sizing = Sizing { family, spec, settings: &self.settings };
-        let subnets = class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok());
-        let zones: BTreeMap<&str, &str> =
-            subnets.into_iter().flatten().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
+        let sizing = Sizing {
+            family,
+            spec,
+            settings: &self.settings,
+        };
+        let subnets = class
+            .subnets
+            .as_ref()
+            .and_then(|answer| answer.result.as_ref().ok());
+        let zones: BTreeMap<&str, &str> = subnets
+            .into_iter()
+            .flatten()
+            .map(|s| (s.zone.as_str(), s.zone_id.as_str()))
+            .collect();
         self.types
             .iter()
             // AWS: Amazon Linux 2023 does not start on the first Graviton.
-            .filter(|info| !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023 && info.name.starts_with("a1.")))
+            .filter(|info| {
+                !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023
+                    && info.name.starts_with("a1."))
+            })
             .map(|info| {
                 let offerings = self.offerings(info, &zones);
-                let requirements = labels::requirements(info, family, &self.settings.region, &offerings);
+                let requirements =
+                    labels::requirements(info, family, &self.settings.region, &offerings);
                 let (capacity, allocatable) = sizing.of(info);
-                Arc::new(InstanceType { name: info.name.clone(), requirements, capacity, allocatable, offerings })
+                Arc::new(InstanceType {
+                    name: info.name.clone(),
+                    requirements,
+                    capacity,
+                    allocatable,
+                    offerings,
+                })
             })
             .filter(|row| !row.offerings.is_empty())
             .collect()
@@ -238,8 +312,13 @@ impl Aws {
     fn offerings(&self, info: &InstanceTypeInfo, zones: &BTreeMap<&str, &str>) -> Vec<Offering> {
         let mut all = Vec::new();
         for zone in &info.zones {
-            let Some(zone_id) = zones.get(zone.as_str()) else { continue };
-            for (word, capacity_type) in [("on-demand", CapacityType::OnDemand), ("spot", CapacityType::Spot)] {
+            let Some(zone_id) = zones.get(zone.as_str()) else {
+                continue;
+            };
+            for (word, capacity_type) in [
+                ("on-demand", CapacityType::OnDemand),
+                ("spot", CapacityType::Spot),
+            ] {
                 if !info.usage_classes.iter().any(|class| class == word) {
                     continue;
                 }
@@ -266,18 +345,32 @@ impl Cloud for Aws {
     type Call = Call;
 
     fn node_class(&self, name: &str) -> NodeClassState {
-        let Some(class) = self.classes.get(name) else { return NodeClassState::NotFound };
+        let Some(class) = self.classes.get(name) else {
+            return NodeClassState::NotFound;
+        };
         if class.is_deleting() {
             return NodeClassState::Terminating;
         }
-        let list = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let list = class
+            .object
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref());
         match conditions::get(list, names::READY) {
-            Some(ready) if ready.status == "True" => NodeClassState::Ready { generation: class.generation() },
+            Some(ready) if ready.status == "True" => NodeClassState::Ready {
+                generation: class.generation(),
+            },
             Some(ready) if ready.status == "False" => {
                 // The root only names the conditions; the first that is False says what is wrong.
-                let cause = list.unwrap_or_default().iter().find(|c| c.type_ != names::READY && c.status == "False");
+                let cause = list
+                    .unwrap_or_default()
+                    .iter()
+                    .find(|c| c.type_ != names::READY && c.status == "False");
                 let said = cause.unwrap_or(ready);
-                NodeClassState::NotReady { reason: said.reason.clone(), message: said.message.clone() }
+                NodeClassState::NotReady {
+                    reason: said.reason.clone(),
+                    message: said.message.clone(),
+                }
             }
             _ => NodeClassState::Unknown,
         }
@@ -286,8 +379,15 @@ impl Cloud for Aws {
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem> {
         let name = &pool.spec.template.spec.node_class_ref.name;
         match self.node_class(name) {
-            NodeClassState::Ready { .. } => self.rows.get(name).cloned().ok_or(CatalogueProblem::NotYetObserved),
-            other => Err(CatalogueProblem::NodeClassNotReady(name.clone(), format!("{other:?}"))),
+            NodeClassState::Ready { .. } => self
+                .rows
+                .get(name)
+                .cloned()
+                .ok_or(CatalogueProblem::NotYetObserved),
+            other => Err(CatalogueProblem::NodeClassNotReady(
+                name.clone(),
+                format!("{other:?}"),
+            )),
         }
     }
 
@@ -298,18 +398,35 @@ impl Cloud for Aws {
     fn find(&self, claim: &NodeClaim) -> Call {
         let uid = claim.metadata.uid.clone().unwrap_or_default();
         let mut filters = self.owned();
-        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
-        Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+        filters.insert(
+            format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID),
+            vec![uid.clone()],
+        );
+        Call::Find {
+            claim: claim.metadata.name.clone().unwrap_or_default(),
+            claim_uid: uid,
+            filters,
+        }
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
-        let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
-        Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
+        let instance_id = provider_id
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Call::Terminate {
+            provider_id: provider_id.to_owned(),
+            instance_id,
+        }
     }
 }
 
 fn is_ready(class: &Ec2NodeClass) -> bool {
-    let list = class.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let list = class
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref());
     conditions::is_true(list, names::READY)
 }
 
@@ -317,7 +434,9 @@ fn is_ready(class: &Ec2NodeClass) -> bool {
 fn hash_name(content: &str) -> String {
     let hash = content
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     hash.to_string()
 }
 

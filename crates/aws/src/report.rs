@@ -9,23 +9,66 @@ use crate::call::LaunchKnowledge;
 /// The one answer to each [`crate::call::Call`], in the same order.
 #[derive(Clone, Debug)]
 pub enum Report {
-    Cluster { result: Result<Cluster, CallError> },
-    InstanceTypes { result: Result<Vec<InstanceTypeInfo>, CallError> },
+    Cluster {
+        result: Result<Cluster, CallError>,
+    },
+    InstanceTypes {
+        result: Result<Vec<InstanceTypeInfo>, CallError>,
+    },
     /// Instance type → USD per hour.
-    OnDemandPrices { result: Result<BTreeMap<String, f64>, CallError> },
+    OnDemandPrices {
+        result: Result<BTreeMap<String, f64>, CallError>,
+    },
     /// (instance type, zone) → USD per hour.
-    SpotPrices { result: Result<BTreeMap<(String, String), f64>, CallError> },
-    Subnets { class: String, generation: i64, result: Result<Vec<Subnet>, CallError> },
-    SecurityGroups { class: String, generation: i64, result: Result<Vec<SecurityGroup>, CallError> },
+    SpotPrices {
+        result: Result<BTreeMap<(String, String), f64>, CallError>,
+    },
+    Subnets {
+        class: String,
+        generation: i64,
+        result: Result<Vec<Subnet>, CallError>,
+    },
+    SecurityGroups {
+        class: String,
+        generation: i64,
+        result: Result<Vec<SecurityGroup>, CallError>,
+    },
     /// Images found, and for each SSM parameter the image id it names (absent: no such parameter).
-    Images { class: String, generation: i64, result: Result<Images, CallError> },
-    InstanceProfile { class: String, name: String, result: Result<(), CallError> },
-    ClassResourcesDeleted { class: String, result: Result<(), CallError> },
-    Instances { asked_at: Timestamp, result: Result<Vec<InstanceInfo>, CallError> },
-    Launch { claim: String, claim_uid: String, knowledge: LaunchKnowledge, spot: bool, result: Result<Fleet, CallError> },
-    Find { claim: String, claim_uid: String, result: Result<Vec<InstanceInfo>, CallError> },
+    Images {
+        class: String,
+        generation: i64,
+        result: Result<Images, CallError>,
+    },
+    InstanceProfile {
+        class: String,
+        name: String,
+        result: Result<(), CallError>,
+    },
+    ClassResourcesDeleted {
+        class: String,
+        result: Result<(), CallError>,
+    },
+    Instances {
+        asked_at: Timestamp,
+        result: Result<Vec<InstanceInfo>, CallError>,
+    },
+    Launch {
+        claim: String,
+        claim_uid: String,
+        knowledge: LaunchKnowledge,
+        spot: bool,
+        result: Result<Fleet, CallError>,
+    },
+    Find {
+        claim: String,
+        claim_uid: String,
+        result: Result<Vec<InstanceInfo>, CallError>,
+    },
     /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.
-    Terminate { provider_id: String, result: Result<bool, CallError> },
+    Terminate {
+        provider_id: String,
+        result: Result<bool, CallError>,
+    },
 }
 
 impl Report {
@@ -39,7 +82,9 @@ impl Report {
             Self::Subnets { result, .. } => result.as_ref().err(),
             Self::SecurityGroups { result, .. } => result.as_ref().err(),
             Self::Images { result, .. } => result.as_ref().err(),
-            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
+            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => {
+                result.as_ref().err()
+            }
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
             Self::Launch { result, .. } => result.as_ref().err(),
             Self::Terminate { result, .. } => result.as_ref().err(),

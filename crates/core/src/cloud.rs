@@ -30,7 +30,9 @@ impl CapacityType {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Reserved, Self::Spot, Self::OnDemand].into_iter().find(|c| c.as_str() == text)
+        [Self::Reserved, Self::Spot, Self::OnDemand]
+            .into_iter()
+            .find(|c| c.as_str() == text)
     }
 }
 
@@ -67,10 +69,15 @@ pub enum NodeClassState {
     NotFound,
     Terminating,
     /// Ready is False: reason and message of the condition.
-    NotReady { reason: String, message: String },
+    NotReady {
+        reason: String,
+        message: String,
+    },
     /// Ready is Unknown or absent.
     Unknown,
-    Ready { generation: i64 },
+    Ready {
+        generation: i64,
+    },
 }
 
 /// Why there is no catalogue for a NodePool now.
@@ -96,7 +103,10 @@ pub enum LaunchProblem {
     NodeClassNotReady(String),
     /// Anything else; goes into the claim's Launched condition.
     #[error("{reason}: {message}")]
-    Other { reason: &'static str, message: String },
+    Other {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 /// What became of a launch. "Unknown" is a state of its own: neither success nor failure.
@@ -109,7 +119,10 @@ pub enum LaunchOutcome {
     InsufficientCapacity(String),
     NodeClassNotReady(String),
     /// Refused for another reason; retried with back-off.
-    Failed { reason: String, message: String },
+    Failed {
+        reason: String,
+        message: String,
+    },
     /// Time-out or connection loss: the instance may exist. Look up before launching again.
     Unknown(String),
 }

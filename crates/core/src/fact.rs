@@ -17,37 +17,119 @@ pub struct About {
 #[non_exhaustive]
 pub enum Fact {
     /// A round of provisioning was solved.
-    RoundSolved { pods: usize, claims: usize, unschedulable: usize, instance_types: usize },
+    RoundSolved {
+        pods: usize,
+        claims: usize,
+        unschedulable: usize,
+        instance_types: usize,
+    },
     /// A pod was given a place on a node or claim (event `Nominated`).
-    PodNominated { pod: About, node: Option<String>, claim: Option<String> },
+    PodNominated {
+        pod: About,
+        node: Option<String>,
+        claim: Option<String>,
+    },
     /// No NodePool can host the pod (event `FailedScheduling`).
-    PodUnschedulable { pod: About, verdict: Verdict },
+    PodUnschedulable {
+        pod: About,
+        verdict: Verdict,
+    },
     /// Requirements leave no instance type (event `NoCompatibleInstanceTypes`).
-    PoolWithoutInstanceTypes { pool: About, message: String },
+    PoolWithoutInstanceTypes {
+        pool: About,
+        message: String,
+    },
     /// A NodeClaim is to be created.
-    ClaimPlanned { claim: String, pool: String, pods: usize, cheapest: Option<Price>, instance_types: usize },
-    ClaimLaunched { claim: About, pool: String, instance_type: String, zone: String, capacity_type: String, provider_id: String },
+    ClaimPlanned {
+        claim: String,
+        pool: String,
+        pods: usize,
+        cheapest: Option<Price>,
+        instance_types: usize,
+    },
+    ClaimLaunched {
+        claim: About,
+        pool: String,
+        instance_type: String,
+        zone: String,
+        capacity_type: String,
+        provider_id: String,
+    },
     /// event `InsufficientCapacityError`
-    ClaimOutOfCapacity { claim: About, pool: String, message: String },
-    ClaimLaunchFailed { claim: About, pool: String, reason: String, message: String },
-    ClaimRegistered { claim: About, pool: String, node: String },
-    ClaimInitialized { claim: About, pool: String, node: String },
+    ClaimOutOfCapacity {
+        claim: About,
+        pool: String,
+        message: String,
+    },
+    ClaimLaunchFailed {
+        claim: About,
+        pool: String,
+        reason: String,
+        message: String,
+    },
+    ClaimRegistered {
+        claim: About,
+        pool: String,
+        node: String,
+    },
+    ClaimInitialized {
+        claim: About,
+        pool: String,
+        node: String,
+    },
     /// The claim is deleted by us, e.g. `launch_timeout`, `registration_timeout`, `insufficient_capacity`.
-    ClaimDisrupted { claim: About, pool: String, reason: &'static str },
-    ClaimTerminated { claim: About, pool: String },
+    ClaimDisrupted {
+        claim: About,
+        pool: String,
+        reason: &'static str,
+    },
+    ClaimTerminated {
+        claim: About,
+        pool: String,
+    },
     /// event `UnregisteredTaintMissing`
-    UnregisteredTaintMissing { claim: About, node: String },
+    UnregisteredTaintMissing {
+        claim: About,
+        node: String,
+    },
     /// event `Evicted`
-    PodEvicted { pod: About, node: String, reason: String },
+    PodEvicted {
+        pod: About,
+        node: String,
+        reason: String,
+    },
     /// event `FailedDraining`
-    DrainBlocked { node: About, message: String },
-    NodeDrained { node: About, pool: String },
+    DrainBlocked {
+        node: About,
+        message: String,
+    },
+    NodeDrained {
+        node: About,
+        pool: String,
+    },
     /// An instance nobody owns was found and is terminated.
-    OrphanInstance { provider_id: String },
+    OrphanInstance {
+        provider_id: String,
+    },
     /// A condition of an object changed (event reason = condition type).
-    ConditionChanged { object: About, condition: &'static str, status: String, reason: String, message: String },
+    ConditionChanged {
+        object: About,
+        condition: &'static str,
+        status: String,
+        reason: String,
+        message: String,
+    },
     /// An action failed and will be retried.
-    ActionFailed { action: String, failure: String, failures: u32 },
+    ActionFailed {
+        action: String,
+        failure: String,
+        failures: u32,
+    },
     /// An event without a fact of its own: AWS knowledge reports through this.
-    Event { object: About, warning: bool, reason: &'static str, message: String },
+    Event {
+        object: About,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    },
 }

@@ -11,23 +11,40 @@ const LAUNCH_TTL: SignedDuration = SignedDuration::from_mins(5);
 const REGISTRATION_TTL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Returns true if the claim is given up.
-pub(super) fn decide<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
+pub(super) fn decide<C>(
+    world: &World,
+    state: &ClaimState,
+    now: Timestamp,
+    decision: &mut Decision<C>,
+) -> bool {
     for (condition, ttl, reason) in [
         (names::LAUNCHED, LAUNCH_TTL, "launch_timeout"),
         (names::REGISTERED, REGISTRATION_TTL, "registration_timeout"),
     ] {
-        let list = state.claim.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let Some(known) = conditions::get(list, condition) else { return false };
+        let list = state
+            .claim
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref());
+        let Some(known) = conditions::get(list, condition) else {
+            return false;
+        };
         if known.status == "True" {
             continue;
         }
-        let Ok(deadline) = known.last_transition_time.0.checked_add(ttl) else { continue };
+        let Ok(deadline) = known.last_transition_time.0.checked_add(ttl) else {
+            continue;
+        };
         if now < deadline {
             decision.wake(deadline);
             continue;
         }
         if delete_claim(world, state, now, decision) {
-            decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
+            decision.facts.push(Fact::ClaimDisrupted {
+                claim: about_claim(state),
+                pool: pool_of(state),
+                reason,
+            });
         }
         return true;
     }
