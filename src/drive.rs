@@ -63,11 +63,7 @@ impl Driver {
             let began = Instant::now();
             let now = Timestamp::now();
             let mut stop = false;
-            for event in event
-                .into_iter()
-                .chain(std::iter::from_fn(|| events.try_recv().ok()))
-                .take(BURST_MAX)
-            {
+            for event in event.into_iter().chain(std::iter::from_fn(|| events.try_recv().ok())).take(BURST_MAX) {
                 match event {
                     Event::Stop => stop = true,
                     event => self.apply(event, now),
@@ -99,11 +95,7 @@ impl Driver {
             Event::Reported { key, report } => {
                 let failure = report.error().map(|error| {
                     let text = error.to_string();
-                    if error.uncertain {
-                        Failure::Unknown(text)
-                    } else {
-                        Failure::Refused(text)
-                    }
+                    if error.uncertain { Failure::Unknown(text) } else { Failure::Refused(text) }
                 });
                 for observation in self.aws.apply(*report, now) {
                     self.world.apply(observation, now);
@@ -129,33 +121,15 @@ impl Driver {
         self.done(key, outcome, now);
     }
 
-    fn done(
-        &mut self,
-        key: ActionKey,
-        outcome: Result<Option<Box<karpenter_core::Object>>, Failure>,
-        now: Timestamp,
-    ) {
+    fn done(&mut self, key: ActionKey, outcome: Result<Option<Box<karpenter_core::Object>>, Failure>, now: Timestamp) {
         let failure = outcome.as_ref().err().map(ToString::to_string);
         // Somebody else wrote first, or a budget holds: daily bread, not news.
-        let quiet = matches!(
-            outcome,
-            Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded)
-        );
+        let quiet = matches!(outcome, Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded));
         let action = key.to_string();
-        self.world.apply(
-            Observation::Done {
-                key: key.clone(),
-                outcome,
-            },
-            now,
-        );
+        self.world.apply(Observation::Done { key: key.clone(), outcome }, now);
         if let Some(failure) = failure.filter(|_| !quiet) {
             let failures = self.world.flights.failures(&key);
-            self.telemetry.tell(&Fact::ActionFailed {
-                action,
-                failure,
-                failures,
-            });
+            self.telemetry.tell(&Fact::ActionFailed { action, failure, failures });
         }
     }
 
@@ -189,9 +163,7 @@ impl Driver {
         self.health.update(&self.world, self.aws.is_ready());
         let wait = decision.wake_at.map_or(IDLE, |at| {
             // Never sooner than this: whatever is due, a turn costs something.
-            Duration::try_from(at.duration_since(now))
-                .unwrap_or_default()
-                .max(Duration::from_millis(10))
+            Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
         });
         wait
     }

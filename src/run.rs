@@ -27,19 +27,12 @@ pub(crate) fn controller(options: &Options) -> anyhow::Result<()> {
     let settings = options.core()?;
     options.aws("")?;
     telemetry::log::init(&options.log_level)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(run(options, settings))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options, settings))
 }
 
 async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::Result<()> {
-    let client = kube::Client::try_default()
-        .await
-        .context("no way to the API server")?;
-    let wire = Wire::connect(env!("CARGO_PKG_VERSION"))
-        .await
-        .context("no way to AWS")?;
+    let client = kube::Client::try_default().await.context("no way to the API server")?;
+    let wire = Wire::connect(env!("CARGO_PKG_VERSION")).await.context("no way to AWS")?;
     let aws = options.aws(wire.region())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -54,14 +47,7 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     serve(options, registry, health.clone(), &mut tasks).await?;
     observe::start(&client, &events, &mut tasks);
     let executor = Executor::new(client, wire, events.clone());
-    let driver = Driver {
-        world: World::default(),
-        aws: Aws::new(aws),
-        settings,
-        executor,
-        telemetry,
-        health,
-    };
+    let driver = Driver { world: World::default(), aws: Aws::new(aws), settings, executor, telemetry, health };
     let driver = tokio::spawn(driver.run(inbox));
     stopped().await?;
     tracing::info!("stopping: no new actions, those under way may end");

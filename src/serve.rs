@@ -26,11 +26,8 @@ impl Default for Health {
 
 impl Health {
     pub(crate) fn update(&self, world: &World, catalogue: bool) {
-        let mut missing: Vec<String> = world
-            .unlisted()
-            .into_iter()
-            .map(|kind| format!("first list of {kind:?}"))
-            .collect();
+        let mut missing: Vec<String> =
+            world.unlisted().into_iter().map(|kind| format!("first list of {kind:?}")).collect();
         if !catalogue {
             missing.push("first list of instance types and prices".to_owned());
         }
@@ -38,10 +35,7 @@ impl Health {
     }
 
     fn missing(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -53,29 +47,22 @@ pub(crate) async fn serve(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
     let metrics = Router::new().route("/metrics", get(move || async move { metrics(&registry) }));
-    let probes = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route(
-            "/readyz",
-            get(move || async move {
-                let missing = health.missing();
-                if missing.is_empty() {
-                    (StatusCode::OK, "ok".to_owned())
-                } else {
-                    (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        format!("waiting for: {}", missing.join(", ")),
-                    )
-                }
-            }),
-        );
-    for (name, port, router) in [
-        ("METRICS_PORT", options.metrics_port, metrics),
-        ("HEALTH_PROBE_PORT", options.health_probe_port, probes),
-    ] {
-        let listener = TcpListener::bind(("0.0.0.0", port))
-            .await
-            .with_context(|| format!("{name}: cannot listen on {port}"))?;
+    let probes = Router::new().route("/healthz", get(|| async { "ok" })).route(
+        "/readyz",
+        get(move || async move {
+            let missing = health.missing();
+            if missing.is_empty() {
+                (StatusCode::OK, "ok".to_owned())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}", missing.join(", ")))
+            }
+        }),
+    );
+    for (name, port, router) in
+        [("METRICS_PORT", options.metrics_port, metrics), ("HEALTH_PROBE_PORT", options.health_probe_port, probes)]
+    {
+        let listener =
+            TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("{name}: cannot listen on {port}"))?;
         tracing::info!(name, address = %listener.local_addr()?, "listening");
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -93,9 +80,5 @@ fn metrics(registry: &Registry) -> impl IntoResponse + use<> {
         Ok(()) => StatusCode::OK,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    (
-        status,
-        [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
-        body,
-    )
+    (status, [(header::CONTENT_TYPE, encoder.format_type().to_owned())], body)
 }

@@ -96,11 +96,7 @@ pub(crate) struct Options {
     #[arg(long, env = "DISABLE_CLUSTER_STATE_OBSERVABILITY", default_value_t = false, action = clap::ArgAction::Set)]
     disable_cluster_state_observability: bool,
     /// Name of the leader's lease.
-    #[arg(
-        long,
-        env = "LEADER_ELECTION_NAME",
-        default_value = "karpenter-leader-election"
-    )]
+    #[arg(long, env = "LEADER_ELECTION_NAME", default_value = "karpenter-leader-election")]
     leader_election_name: String,
     /// Namespace of the leader's lease; the pod's own if empty.
     #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "")]
@@ -112,12 +108,7 @@ pub(crate) struct Options {
     #[arg(long, env = "MEMORY_LIMIT", default_value_t = -1, allow_negative_numbers = true)]
     memory_limit: i64,
     /// Millicores of the container.
-    #[arg(
-        long,
-        env = "CPU_REQUESTS",
-        default_value_t = 1000,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "CPU_REQUESTS", default_value_t = 1000, allow_negative_numbers = true)]
     cpu_requests: i64,
     /// Least level that is logged: debug, info or error.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
@@ -134,23 +125,17 @@ impl Options {
     /// What decisions read.
     pub(crate) fn core(&self) -> anyhow::Result<Settings> {
         if self.cluster_name.is_empty() {
-            bail!(
-                "--cluster-name (CLUSTER_NAME): found nothing, expected the name of the EKS cluster"
-            );
+            bail!("--cluster-name (CLUSTER_NAME): found nothing, expected the name of the EKS cluster");
         }
         let preference_policy = match self.preference_policy.as_str() {
             "Respect" => PreferencePolicy::Respect,
             "Ignore" => PreferencePolicy::Ignore,
-            other => bail!(
-                "--preference-policy (PREFERENCE_POLICY): found {other:?}, expected Respect or Ignore"
-            ),
+            other => bail!("--preference-policy (PREFERENCE_POLICY): found {other:?}, expected Respect or Ignore"),
         };
         let min_values_policy = match self.min_values_policy.as_str() {
             "Strict" => MinValuesPolicy::Strict,
             "BestEffort" => MinValuesPolicy::BestEffort,
-            other => bail!(
-                "--min-values-policy (MIN_VALUES_POLICY): found {other:?}, expected Strict or BestEffort"
-            ),
+            other => bail!("--min-values-policy (MIN_VALUES_POLICY): found {other:?}, expected Strict or BestEffort"),
         };
         let signed = |duration: Duration| jiff::SignedDuration::try_from(duration);
         Ok(Settings {
@@ -171,23 +156,13 @@ impl Options {
             );
         }
         let endpoint = self.cluster_endpoint.as_str();
-        let has_host = endpoint
-            .split_once("://")
-            .is_some_and(|(_, host)| !host.is_empty());
+        let has_host = endpoint.split_once("://").is_some_and(|(_, host)| !host.is_empty());
         if !endpoint.is_empty() && !has_host {
-            bail!(
-                "--cluster-endpoint (CLUSTER_ENDPOINT): found {endpoint:?}, expected a URL with a host"
-            );
+            bail!("--cluster-endpoint (CLUSTER_ENDPOINT): found {endpoint:?}, expected a URL with a host");
         }
         for (name, interval) in [
-            (
-                "--ami-refresh-interval (AMI_REFRESH_INTERVAL)",
-                self.ami_refresh_interval,
-            ),
-            (
-                "--subnet-refresh-interval (SUBNET_REFRESH_INTERVAL)",
-                self.subnet_refresh_interval,
-            ),
+            ("--ami-refresh-interval (AMI_REFRESH_INTERVAL)", self.ami_refresh_interval),
+            ("--subnet-refresh-interval (SUBNET_REFRESH_INTERVAL)", self.subnet_refresh_interval),
         ] {
             if interval < Duration::from_secs(60) {
                 bail!("{name}: found {interval:?}, expected at least 1m");
@@ -215,13 +190,9 @@ fn go_duration(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
         let (number, tail) = rest.split_at(end);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let seconds = match unit {
             "ms" => 0.001,
@@ -243,12 +214,8 @@ fn gates(text: &str) -> Result<BTreeMap<String, bool>, String> {
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(|part| {
-            let (name, value) = part
-                .split_once('=')
-                .ok_or_else(|| format!("found {part:?}, expected Gate=true"))?;
-            let value = value
-                .parse()
-                .map_err(|_| format!("{name}: found {value:?}, expected true or false"))?;
+            let (name, value) = part.split_once('=').ok_or_else(|| format!("found {part:?}, expected Gate=true"))?;
+            let value = value.parse().map_err(|_| format!("{name}: found {value:?}, expected true or false"))?;
             Ok((name.to_owned(), value))
         })
         .collect()
@@ -263,19 +230,13 @@ mod tests {
         assert_eq!(go_duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(go_duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["", "10", "5 s", "1d", "s"] {
-            assert!(
-                go_duration(wrong).is_err_and(|e| e.contains("expected a duration")),
-                "{wrong}"
-            );
+            assert!(go_duration(wrong).is_err_and(|e| e.contains("expected a duration")), "{wrong}");
         }
     }
 
     #[test]
     fn gates_name_what_is_wrong() {
         assert_eq!(gates("A=true, B=false").unwrap().len(), 2);
-        assert_eq!(
-            gates("A=yes"),
-            Err("A: found \"yes\", expected true or false".to_owned())
-        );
+        assert_eq!(gates("A=yes"), Err("A: found \"yes\", expected true or false".to_owned()));
     }
 }

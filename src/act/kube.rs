@@ -27,10 +27,7 @@ pub(super) async fn write(client: &Client, write: &KubeWrite) -> Result<Written,
     match object.kind {
         WriteKind::Pod => pod(client, object, write).await,
         WriteKind::Node => {
-            typed(Api::all(client.clone()), write, |node: Node| {
-                Written::Object(Object::Node(Box::new(node)))
-            })
-            .await
+            typed(Api::all(client.clone()), write, |node: Node| Written::Object(Object::Node(Box::new(node)))).await
         }
         WriteKind::NodePool => {
             let wrap = |pool: NodePool| Written::Object(Object::NodePool(Box::new(pool)));
@@ -50,55 +47,34 @@ pub(super) async fn write(client: &Client, write: &KubeWrite) -> Result<Written,
 async fn pod(client: &Client, object: &ObjectRef, write: &KubeWrite) -> Result<Written, Failure> {
     let api: Api<Pod> = namespaced(client, object);
     if let KubeWrite::Evict { object } = write {
-        let options = DeleteParams {
-            preconditions: same_object(object),
-            ..DeleteParams::default()
-        };
-        let params = EvictParams {
-            delete_options: Some(options),
-            ..EvictParams::default()
-        };
+        let options = DeleteParams { preconditions: same_object(object), ..DeleteParams::default() };
+        let params = EvictParams { delete_options: Some(options), ..EvictParams::default() };
         return match api.evict(&object.name, &params).await {
             Ok(_) => Ok(Written::Nothing),
             Err(error) => Err(failure(&error)),
         };
     }
-    typed(api, write, |pod: Pod| {
-        Written::Object(Object::Pod(Box::new(pod)))
-    })
-    .await
+    typed(api, write, |pod: Pod| Written::Object(Object::Pod(Box::new(pod)))).await
 }
 
 fn namespaced<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(
     client: &Client,
     object: &ObjectRef,
 ) -> Api<K> {
-    Api::namespaced(
-        client.clone(),
-        object.namespace.as_deref().unwrap_or_default(),
-    )
+    Api::namespaced(client.clone(), object.namespace.as_deref().unwrap_or_default())
 }
 
-async fn typed<K>(
-    api: Api<K>,
-    write: &KubeWrite,
-    wrap: fn(K) -> Written,
-) -> Result<Written, Failure>
+async fn typed<K>(api: Api<K>, write: &KubeWrite, wrap: fn(K) -> Written) -> Result<Written, Failure>
 where
     K: Clone + Debug + DeserializeOwned + Serialize,
 {
     let result = match write {
         KubeWrite::Create { body, .. } => {
-            let object: K = serde_json::from_value(body.clone()).map_err(|error| {
-                Failure::Refused(format!("the object to create is malformed: {error}"))
-            })?;
+            let object: K = serde_json::from_value(body.clone())
+                .map_err(|error| Failure::Refused(format!("the object to create is malformed: {error}")))?;
             api.create(&PostParams::default(), &object).await.map(wrap)
         }
-        KubeWrite::Patch {
-            object,
-            part,
-            patch,
-        } => {
+        KubeWrite::Patch { object, part, patch } => {
             let params = PatchParams::default();
             let patch = Patch::Merge(patch);
             let patched = match part {
@@ -107,41 +83,29 @@ where
             };
             patched.map(wrap)
         }
-        KubeWrite::Delete {
-            object,
-            grace_period_seconds,
-        } => {
+        KubeWrite::Delete { object, grace_period_seconds } => {
             let params = DeleteParams {
                 grace_period_seconds: *grace_period_seconds,
                 preconditions: same_object(object),
                 ..DeleteParams::default()
             };
             // An object that still has finalizers is returned; one that is gone is a Status.
-            api.delete(&object.name, &params)
-                .await
-                .map(|done| done.left().map_or(Written::Nothing, wrap))
+            api.delete(&object.name, &params).await.map(|done| done.left().map_or(Written::Nothing, wrap))
         }
         KubeWrite::Evict { object } => {
-            return Err(Failure::Refused(format!(
-                "{object} cannot be evicted: it is not a pod"
-            )));
+            return Err(Failure::Refused(format!("{object} cannot be evicted: it is not a pod")));
         }
     };
     match result {
         Ok(written) => Ok(written),
         // Gone already is what a deletion wants.
-        Err(error) if matches!(write, KubeWrite::Delete { .. }) && code(&error) == Some(404) => {
-            Ok(Written::Nothing)
-        }
+        Err(error) if matches!(write, KubeWrite::Delete { .. }) && code(&error) == Some(404) => Ok(Written::Nothing),
         Err(error) => Err(failure(&error)),
     }
 }
 
 fn same_object(object: &ObjectRef) -> Option<Preconditions> {
-    object.uid.clone().map(|uid| Preconditions {
-        uid: Some(uid),
-        resource_version: None,
-    })
+    object.uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None })
 }
 
 fn code(error: &kube::Error) -> Option<u16> {

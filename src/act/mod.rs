@@ -31,13 +31,7 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(client: ::kube::Client, wire: Wire, events: Sender<Event>) -> Self {
         let (writes, calls) = (Semaphore::new(WRITES_MAX), Semaphore::new(CALLS_MAX));
-        Self {
-            client,
-            wire: Arc::new(wire),
-            events,
-            writes: Arc::new(writes),
-            calls: Arc::new(calls),
-        }
+        Self { client, wire: Arc::new(wire), events, writes: Arc::new(writes), calls: Arc::new(calls) }
     }
 
     /// Starts an action. Its end is told through the driver's events, exactly once; an action that
@@ -48,23 +42,14 @@ impl Executor {
             Deed::Cloud(_) => &self.calls,
         };
         let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
-            return Err(Event::Written {
-                key: action.key,
-                outcome: Err(Failure::Overloaded),
-            });
+            return Err(Event::Written { key: action.key, outcome: Err(Failure::Overloaded) });
         };
         let executor = self.clone();
         tokio::spawn(async move {
             let key = action.key;
             let event = match action.deed {
-                Deed::Kube(write) => Event::Written {
-                    outcome: kube::write(&executor.client, &write).await,
-                    key,
-                },
-                Deed::Cloud(call) => Event::Reported {
-                    report: Box::new(executor.wire.call(call).await),
-                    key,
-                },
+                Deed::Kube(write) => Event::Written { outcome: kube::write(&executor.client, &write).await, key },
+                Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key },
             };
             drop(permit);
             // The driver is gone only when the process ends.

@@ -10,11 +10,6 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) fn run<C: CommandFactory>(&self) {
-        clap_complete::generate(
-            self.shell,
-            &mut C::command(),
-            "karpenter",
-            &mut std::io::stdout(),
-        );
+        clap_complete::generate(self.shell, &mut C::command(), "karpenter", &mut std::io::stdout());
     }
 }

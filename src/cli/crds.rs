@@ -11,16 +11,9 @@ pub(super) struct Crds {
 
 impl Crds {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let wanted = |kind: &str| {
-            self.kind
-                .as_ref()
-                .is_none_or(|asked| asked.eq_ignore_ascii_case(kind))
-        };
+        let wanted = |kind: &str| self.kind.as_ref().is_none_or(|asked| asked.eq_ignore_ascii_case(kind));
         let mut found = false;
-        for file in karpenter_api::crd::files()?
-            .iter()
-            .filter(|file| wanted(&file.kind))
-        {
+        for file in karpenter_api::crd::files()?.iter().filter(|file| wanted(&file.kind)) {
             print!("---\n{}", file.yaml);
             found = true;
         }

@@ -74,10 +74,7 @@ where
                 Ok(WatchEvent::Delete(object)) => self.told(object, self.deleted),
                 Ok(WatchEvent::InitDone) => {
                     let names = std::mem::take(&mut names);
-                    Some(Event::Observed(Observation::Listed {
-                        kind: self.kind,
-                        names,
-                    }))
+                    Some(Event::Observed(Observation::Listed { kind: self.kind, names }))
                 }
                 Err(error) => {
                     tracing::warn!(kind = ?self.kind, %error, "watch failed, trying again");

@@ -12,11 +12,7 @@ pub(super) async fn watch(client: Client, events: Sender<Event>) {
     let watch = Watch::<Pod> {
         kind: Kind::Pod,
         strip: |pod| {
-            for container in pod
-                .spec
-                .iter_mut()
-                .flat_map(|spec| spec.containers.iter_mut())
-            {
+            for container in pod.spec.iter_mut().flat_map(|spec| spec.containers.iter_mut()) {
                 container.env = None;
                 container.command = None;
                 container.args = None;

@@ -17,10 +17,7 @@ pub(super) struct Events(Sender<(Event, ObjectReference)>);
 impl Events {
     pub(super) fn start(client: Client, tasks: &mut JoinSet<()>) -> Self {
         let (sender, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(WAITING_MAX);
-        let reporter = Reporter {
-            controller: "karpenter".into(),
-            instance: None,
-        };
+        let reporter = Reporter { controller: "karpenter".into(), instance: None };
         let recorder = Recorder::new(client, reporter);
         tasks.spawn(async move {
             while let Some((event, reference)) = waiting.recv().await {
@@ -34,13 +31,8 @@ impl Events {
 
     pub(super) fn publish(&self, fact: &Fact) {
         if let Some((about, type_, reason, message)) = told(fact) {
-            let event = Event {
-                type_,
-                reason: reason.into(),
-                note: Some(message),
-                action: reason.into(),
-                secondary: None,
-            };
+            let event =
+                Event { type_, reason: reason.into(), note: Some(message), action: reason.into(), secondary: None };
             if self.0.try_send((event, reference(about))).is_err() {
                 tracing::debug!(reason, "event dropped: too many are waiting");
             }
@@ -58,60 +50,31 @@ fn told(fact: &Fact) -> Option<(&About, EventType, &'static str, String)> {
                 .filter_map(|(kind, name)| name.as_ref().map(|name| format!("{kind}/{name}")))
                 .collect::<Vec<_>>()
                 .join(", ");
-            (
-                pod,
-                Normal,
-                "Nominated",
-                format!("Pod should schedule on: {target}"),
-            )
+            (pod, Normal, "Nominated", format!("Pod should schedule on: {target}"))
         }
-        Fact::PodUnschedulable { pod, verdict } => (
-            pod,
-            Warning,
-            "FailedScheduling",
-            format!("Failed to schedule pod, {verdict}"),
-        ),
+        Fact::PodUnschedulable { pod, verdict } => {
+            (pod, Warning, "FailedScheduling", format!("Failed to schedule pod, {verdict}"))
+        }
         Fact::PoolWithoutInstanceTypes { pool, message } => {
             (pool, Warning, "NoCompatibleInstanceTypes", message.clone())
         }
-        Fact::ClaimOutOfCapacity { claim, message, .. } => (
-            claim,
-            Warning,
-            "InsufficientCapacityError",
-            format!("NodeClaim {} event: {message}", claim.name),
-        ),
+        Fact::ClaimOutOfCapacity { claim, message, .. } => {
+            (claim, Warning, "InsufficientCapacityError", format!("NodeClaim {} event: {message}", claim.name))
+        }
         Fact::UnregisteredTaintMissing { claim, node } => (
             claim,
             Warning,
             "UnregisteredTaintMissing",
             format!("node {node} lacks the taint karpenter.sh/unregistered"),
         ),
-        Fact::PodEvicted { pod, reason, .. } => {
-            (pod, Normal, "Evicted", format!("Evicted pod: {reason}"))
-        }
+        Fact::PodEvicted { pod, reason, .. } => (pod, Normal, "Evicted", format!("Evicted pod: {reason}")),
         Fact::DrainBlocked { node, message } => (node, Warning, "FailedDraining", message.clone()),
-        Fact::ClaimLaunchFailed {
-            claim,
-            reason,
-            message,
-            ..
-        } => (
-            claim,
-            Warning,
-            "LaunchFailed",
-            format!("{reason}: {message}"),
-        ),
-        Fact::Event {
-            object,
-            warning,
-            reason,
-            message,
-        } => (
-            object,
-            if *warning { Warning } else { Normal },
-            reason,
-            message.clone(),
-        ),
+        Fact::ClaimLaunchFailed { claim, reason, message, .. } => {
+            (claim, Warning, "LaunchFailed", format!("{reason}: {message}"))
+        }
+        Fact::Event { object, warning, reason, message } => {
+            (object, if *warning { Warning } else { Normal }, reason, message.clone())
+        }
         _ => return None,
     })
 }

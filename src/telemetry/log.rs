@@ -17,18 +17,11 @@ pub(crate) fn init(level: &str) -> anyhow::Result<()> {
     };
     // Libraries speak up only when something is wrong.
     let filter = EnvFilter::new(format!("warn,karpenter={level},karpenter_aws_wire={level}"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stdout);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
     if std::io::stdout().is_terminal() {
         builder.with_target(false).init();
     } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .init();
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     }
     Ok(())
 }
@@ -40,69 +33,23 @@ fn dollars(price: u64) -> String {
 
 pub(super) fn write(fact: &Fact) {
     match fact {
-        Fact::RoundSolved {
-            pods,
-            claims,
-            unschedulable,
-            instance_types,
-        } => {
-            info!(
-                pods,
-                nodeclaims = claims,
-                unschedulable,
-                instance_types,
-                "computed where pods go"
-            );
+        Fact::RoundSolved { pods, claims, unschedulable, instance_types } => {
+            info!(pods, nodeclaims = claims, unschedulable, instance_types, "computed where pods go");
         }
         Fact::PodNominated { pod, node, claim } => {
-            tracing::debug!(
-                pod = pod.name,
-                namespace = pod.namespace,
-                node,
-                nodeclaim = claim,
-                "pod has a place"
-            );
+            tracing::debug!(pod = pod.name, namespace = pod.namespace, node, nodeclaim = claim, "pod has a place");
         }
         Fact::PodUnschedulable { pod, verdict } => {
-            warn!(
-                pod = pod.name,
-                namespace = pod.namespace,
-                reason = verdict.to_string(),
-                "pod has no place"
-            );
+            warn!(pod = pod.name, namespace = pod.namespace, reason = verdict.to_string(), "pod has no place");
         }
         Fact::PoolWithoutInstanceTypes { pool, message } => {
-            warn!(
-                nodepool = pool.name,
-                reason = message,
-                "no instance type fits the NodePool"
-            );
+            warn!(nodepool = pool.name, reason = message, "no instance type fits the NodePool");
         }
-        Fact::ClaimPlanned {
-            claim,
-            pool,
-            pods,
-            cheapest,
-            instance_types,
-        } => {
+        Fact::ClaimPlanned { claim, pool, pods, cheapest, instance_types } => {
             let price = cheapest.map(dollars);
-            info!(
-                nodeclaim = claim,
-                nodepool = pool,
-                pods,
-                instance_types,
-                price,
-                "create NodeClaim"
-            );
+            info!(nodeclaim = claim, nodepool = pool, pods, instance_types, price, "create NodeClaim");
         }
-        Fact::ClaimLaunched {
-            claim,
-            pool,
-            instance_type,
-            zone,
-            capacity_type,
-            provider_id,
-        } => info!(
+        Fact::ClaimLaunched { claim, pool, instance_type, zone, capacity_type, provider_id } => info!(
             nodeclaim = claim.name,
             nodepool = pool,
             instance_type,
@@ -111,77 +58,29 @@ pub(super) fn write(fact: &Fact) {
             provider_id,
             "launched NodeClaim"
         ),
-        Fact::ClaimOutOfCapacity {
-            claim,
-            pool,
-            message,
-        } => {
-            warn!(
-                nodeclaim = claim.name,
-                nodepool = pool,
-                reason = message,
-                "no capacity for NodeClaim"
-            );
+        Fact::ClaimOutOfCapacity { claim, pool, message } => {
+            warn!(nodeclaim = claim.name, nodepool = pool, reason = message, "no capacity for NodeClaim");
         }
-        Fact::ClaimLaunchFailed {
-            claim,
-            pool,
-            reason,
-            message,
-        } => {
-            warn!(
-                nodeclaim = claim.name,
-                nodepool = pool,
-                reason,
-                message,
-                "launch failed"
-            );
+        Fact::ClaimLaunchFailed { claim, pool, reason, message } => {
+            warn!(nodeclaim = claim.name, nodepool = pool, reason, message, "launch failed");
         }
         Fact::ClaimRegistered { claim, pool, node } => {
-            info!(
-                nodeclaim = claim.name,
-                nodepool = pool,
-                node,
-                "registered NodeClaim"
-            );
+            info!(nodeclaim = claim.name, nodepool = pool, node, "registered NodeClaim");
         }
         Fact::ClaimInitialized { claim, pool, node } => {
-            info!(
-                nodeclaim = claim.name,
-                nodepool = pool,
-                node,
-                "initialized NodeClaim"
-            );
+            info!(nodeclaim = claim.name, nodepool = pool, node, "initialized NodeClaim");
         }
-        Fact::ClaimDisrupted {
-            claim,
-            pool,
-            reason,
-        } => {
-            info!(
-                nodeclaim = claim.name,
-                nodepool = pool,
-                reason,
-                "delete NodeClaim"
-            );
+        Fact::ClaimDisrupted { claim, pool, reason } => {
+            info!(nodeclaim = claim.name, nodepool = pool, reason, "delete NodeClaim");
         }
         Fact::ClaimTerminated { claim, pool } => {
             info!(nodeclaim = claim.name, nodepool = pool, "NodeClaim is gone");
         }
         Fact::UnregisteredTaintMissing { claim, node } => {
-            warn!(
-                nodeclaim = claim.name,
-                node, "node joined without the taint karpenter.sh/unregistered"
-            );
+            warn!(nodeclaim = claim.name, node, "node joined without the taint karpenter.sh/unregistered");
         }
         Fact::PodEvicted { pod, node, reason } => {
-            info!(
-                pod = pod.name,
-                namespace = pod.namespace,
-                node,
-                reason,
-                "evict pod"
-            );
+            info!(pod = pod.name, namespace = pod.namespace, node, reason, "evict pod");
         }
         Fact::DrainBlocked { node, message } => {
             info!(node = node.name, reason = message, "drain waits")
@@ -192,43 +91,14 @@ pub(super) fn write(fact: &Fact) {
         Fact::OrphanInstance { provider_id } => {
             warn!(provider_id, "terminate an instance that no NodeClaim owns")
         }
-        Fact::ConditionChanged {
-            object,
-            condition,
-            status,
-            reason,
-            message,
-        } => {
-            info!(
-                kind = object.kind,
-                name = object.name,
-                condition,
-                status,
-                reason,
-                message,
-                "condition changed"
-            );
+        Fact::ConditionChanged { object, condition, status, reason, message } => {
+            info!(kind = object.kind, name = object.name, condition, status, reason, message, "condition changed");
         }
-        Fact::ActionFailed {
-            action,
-            failure,
-            failures,
-        } => {
+        Fact::ActionFailed { action, failure, failures } => {
             warn!(action, failure, failures, "failed, will try again");
         }
-        Fact::Event {
-            object,
-            reason,
-            message,
-            ..
-        } => {
-            info!(
-                kind = object.kind,
-                name = object.name,
-                reason,
-                message,
-                "event"
-            );
+        Fact::Event { object, reason, message, .. } => {
+            info!(kind = object.kind, name = object.name, reason, message, "event");
         }
         other => info!(fact = ?other, "fact"),
     }

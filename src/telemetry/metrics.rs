@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use karpenter_core::{Fact, World};
-use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 pub(super) struct Metrics {
     claims_created: IntCounterVec,
@@ -27,19 +25,11 @@ impl Metrics {
             register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
         let build = IntGaugeVec::new(
-            Opts::new(
-                "karpenter_build_info",
-                "Always 1; the labels say what is running.",
-            ),
+            Opts::new("karpenter_build_info", "Always 1; the labels say what is running."),
             &["version", "goversion", "goarch", "commit"],
         )?;
         register(registry, build)?
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                "none",
-                std::env::consts::ARCH,
-                "",
-            ])
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), "none", std::env::consts::ARCH, ""])
             .set(1);
         // 1 ms to 8 s, doubling.
         let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
@@ -63,33 +53,14 @@ impl Metrics {
                 "NodeClaims deleted by the controller.",
                 &["reason", "nodepool", "capacity_type"],
             )?,
-            nodes_created: counter(
-                "karpenter_nodes_created_total",
-                "Nodes registered.",
-                &["nodepool", "zone"],
-            )?,
-            nodes_drained: counter(
-                "karpenter_nodes_drained_total",
-                "Nodes drained.",
-                &["nodepool"],
-            )?,
-            pods_drained: counter(
-                "karpenter_pods_drained_total",
-                "Pods asked to leave.",
-                &["reason"],
-            )?,
-            errors: counter(
-                "karpenter_rs_action_failures_total",
-                "Actions that failed, by verb.",
-                &["verb"],
-            )?,
+            nodes_created: counter("karpenter_nodes_created_total", "Nodes registered.", &["nodepool", "zone"])?,
+            nodes_drained: counter("karpenter_nodes_drained_total", "Nodes drained.", &["nodepool"])?,
+            pods_drained: counter("karpenter_pods_drained_total", "Pods asked to leave.", &["reason"])?,
+            errors: counter("karpenter_rs_action_failures_total", "Actions that failed, by verb.", &["verb"])?,
             unschedulable: register(
                 registry,
                 IntGaugeVec::new(
-                    Opts::new(
-                        "karpenter_scheduler_unschedulable_pods_count",
-                        "Pods without a place.",
-                    ),
+                    Opts::new("karpenter_scheduler_unschedulable_pods_count", "Pods without a place."),
                     &["controller"],
                 )?,
             )?,
@@ -99,10 +70,7 @@ impl Metrics {
             )?,
             synced: register(
                 registry,
-                IntGauge::new(
-                    "karpenter_cluster_state_synced",
-                    "1 once every watched kind was listed.",
-                )?,
+                IntGauge::new("karpenter_cluster_state_synced", "1 once every watched kind was listed.")?,
             )?,
             turns: register(registry, Histogram::with_opts(turns.buckets(buckets))?)?,
         })
@@ -111,31 +79,17 @@ impl Metrics {
     pub(super) fn count(&self, fact: &Fact) {
         match fact {
             Fact::ClaimPlanned { pool, .. } => {
-                self.claims_created
-                    .with_label_values(&["provisioned", pool.as_str(), "false"])
-                    .inc();
+                self.claims_created.with_label_values(&["provisioned", pool.as_str(), "false"]).inc();
             }
             Fact::ClaimTerminated { pool, .. } => {
-                self.claims_terminated
-                    .with_label_values(&[pool.as_str(), "", ""])
-                    .inc();
+                self.claims_terminated.with_label_values(&[pool.as_str(), "", ""]).inc();
             }
             Fact::ClaimDisrupted { pool, reason, .. } => {
-                self.claims_disrupted
-                    .with_label_values(&[*reason, pool.as_str(), ""])
-                    .inc();
+                self.claims_disrupted.with_label_values(&[*reason, pool.as_str(), ""]).inc();
             }
-            Fact::ClaimRegistered { pool, .. } => self
-                .nodes_created
-                .with_label_values(&[pool.as_str(), ""])
-                .inc(),
-            Fact::NodeDrained { pool, .. } => {
-                self.nodes_drained.with_label_values(&[pool.as_str()]).inc()
-            }
-            Fact::PodEvicted { reason, .. } => self
-                .pods_drained
-                .with_label_values(&[reason.as_str()])
-                .inc(),
+            Fact::ClaimRegistered { pool, .. } => self.nodes_created.with_label_values(&[pool.as_str(), ""]).inc(),
+            Fact::NodeDrained { pool, .. } => self.nodes_drained.with_label_values(&[pool.as_str()]).inc(),
+            Fact::PodEvicted { reason, .. } => self.pods_drained.with_label_values(&[reason.as_str()]).inc(),
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();
@@ -146,9 +100,7 @@ impl Metrics {
 
     pub(super) fn state(&self, world: &World) {
         let count = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
-        self.unschedulable
-            .with_label_values(&["provisioner"])
-            .set(count(world.unschedulable.len()));
+        self.unschedulable.with_label_values(&["provisioner"]).set(count(world.unschedulable.len()));
         self.node_count.set(count(world.nodes.len()));
         self.synced.set(i64::from(world.is_listed()));
     }
@@ -158,10 +110,7 @@ impl Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> anyhow::Result<C> {
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> anyhow::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

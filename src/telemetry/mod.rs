@@ -29,21 +29,11 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    pub(crate) fn start(
-        client: &kube::Client,
-        tasks: &mut JoinSet<()>,
-    ) -> anyhow::Result<(Self, Registry)> {
+    pub(crate) fn start(client: &kube::Client, tasks: &mut JoinSet<()>) -> anyhow::Result<(Self, Registry)> {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry)?;
         let events = Events::start(client.clone(), tasks);
-        Ok((
-            Self {
-                metrics,
-                events,
-                told: BTreeMap::new(),
-            },
-            registry,
-        ))
+        Ok((Self { metrics, events, told: BTreeMap::new() }, registry))
     }
 
     pub(crate) fn tell(&mut self, fact: &Fact) {

@@ -22,10 +22,7 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
         }
     }
     if check && !stale.is_empty() {
-        bail!(
-            "crds/: {} not as crates/api says; `cargo xtask crds` writes them",
-            stale.join(", ")
-        );
+        bail!("crds/: {} not as crates/api says; `cargo xtask crds` writes them", stale.join(", "));
     }
     Ok(())
 }

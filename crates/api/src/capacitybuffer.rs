@@ -21,37 +21,13 @@ use crate::conditions::Condition;
     derive = "PartialEq",
     category = "autoscaling",
     shortname = "cb",
-    printcolumn(
-        name = "Strategy",
-        json_path = ".spec.provisioningStrategy",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "PodTemplate",
-        json_path = ".status.podTemplateRef.name",
-        type_ = "string"
-    ),
+    printcolumn(name = "Strategy", json_path = ".spec.provisioningStrategy", type_ = "string"),
+    printcolumn(name = "PodTemplate", json_path = ".status.podTemplateRef.name", type_ = "string"),
     printcolumn(name = "Replicas", json_path = ".status.replicas", type_ = "integer"),
-    printcolumn(
-        name = "ConditionsType",
-        json_path = ".status.conditions[*].type",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "ConditionsStatus",
-        json_path = ".status.conditions[*].status",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "ConditionsReason",
-        json_path = ".status.conditions[*].reason",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Age",
-        json_path = ".metadata.creationTimestamp",
-        type_ = "date"
-    )
+    printcolumn(name = "ConditionsType", json_path = ".status.conditions[*].type", type_ = "string"),
+    printcolumn(name = "ConditionsStatus", json_path = ".status.conditions[*].status", type_ = "string"),
+    printcolumn(name = "ConditionsReason", json_path = ".status.conditions[*].reason", type_ = "string"),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CapacityBufferSpec {

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Quantity;
 
 /// How a requirement's values are read.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     In,
     NotIn,

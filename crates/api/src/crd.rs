@@ -32,19 +32,9 @@ pub fn files() -> Result<Vec<File>, CrdError> {
     all()?
         .into_iter()
         .map(|(kind, crd)| {
-            let text = |pointer: &str| {
-                crd.pointer(pointer)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let name = format!(
-                "{}_{}.yaml",
-                text("/spec/group"),
-                text("/spec/names/plural")
-            );
-            let yaml = serde_norway::to_string(&crd)
-                .map_err(|error| CrdError::Unwritable(error.to_string()))?;
+            let text = |pointer: &str| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let name = format!("{}_{}.yaml", text("/spec/group"), text("/spec/names/plural"));
+            let yaml = serde_norway::to_string(&crd).map_err(|error| CrdError::Unwritable(error.to_string()))?;
             Ok(File { kind, name, yaml })
         })
         .collect()
@@ -52,24 +42,14 @@ pub fn files() -> Result<Vec<File>, CrdError> {
 
 /// Every CRD by kind, as JSON.
 pub fn all() -> Result<Vec<(String, Value)>, CrdError> {
-    let crds = [
-        NodePool::crd(),
-        NodeClaim::crd(),
-        NodeOverlay::crd(),
-        Ec2NodeClass::crd(),
-        CapacityBuffer::crd(),
-    ];
+    let crds = [NodePool::crd(), NodeClaim::crd(), NodeOverlay::crd(), Ec2NodeClass::crd(), CapacityBuffer::crd()];
     crds.into_iter()
         .map(|crd| {
             let kind = crd.spec.names.kind.clone();
-            let mut crd = serde_json::to_value(crd)
-                .map_err(|error| CrdError::Unwritable(error.to_string()))?;
+            let mut crd = serde_json::to_value(crd).map_err(|error| CrdError::Unwritable(error.to_string()))?;
             let schema = crd
                 .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
-                .ok_or_else(|| CrdError::NoSuchNode {
-                    kind: kind.clone(),
-                    path: "openAPIV3Schema".to_owned(),
-                })?;
+                .ok_or_else(|| CrdError::NoSuchNode { kind: kind.clone(), path: "openAPIV3Schema".to_owned() })?;
             clean(schema);
             for (path, fragment) in rules(&kind) {
                 apply(schema, &kind, &path, &fragment)?;
@@ -84,9 +64,7 @@ fn clean(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("nullable");
-            let combined = ["anyOf", "oneOf"]
-                .into_iter()
-                .find(|key| fields.contains_key(*key));
+            let combined = ["anyOf", "oneOf"].into_iter().find(|key| fields.contains_key(*key));
             if let Some(key) = combined
                 && !fields.contains_key("x-kubernetes-int-or-string")
             {
@@ -109,8 +87,7 @@ fn flatten(fields: &mut serde_json::Map<String, Value>, key: &str) {
     let real: Vec<Value> = choices
         .into_iter()
         .filter(|choice| {
-            let null = choice.get("enum") == Some(&json!([null]))
-                || choice.get("nullable") == Some(&json!(true));
+            let null = choice.get("enum") == Some(&json!([null])) || choice.get("nullable") == Some(&json!(true));
             !null
         })
         .collect();
@@ -123,17 +100,11 @@ fn flatten(fields: &mut serde_json::Map<String, Value>, key: &str) {
 }
 
 fn apply(schema: &mut Value, kind: &str, path: &str, fragment: &Fragment) -> Result<(), CrdError> {
-    let missing = || CrdError::NoSuchNode {
-        kind: kind.to_owned(),
-        path: path.to_owned(),
-    };
+    let missing = || CrdError::NoSuchNode { kind: kind.to_owned(), path: path.to_owned() };
     let mut node = schema;
     for step in path.split('.').filter(|step| !step.is_empty()) {
         let name = step.trim_end_matches("[]").trim_end_matches("{}");
-        node = node
-            .get_mut("properties")
-            .and_then(|all| all.get_mut(name))
-            .ok_or_else(missing)?;
+        node = node.get_mut("properties").and_then(|all| all.get_mut(name)).ok_or_else(missing)?;
         if step.ends_with("[]") {
             node = node.get_mut("items").ok_or_else(missing)?;
         } else if step.ends_with("{}") {

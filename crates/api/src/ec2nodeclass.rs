@@ -23,22 +23,9 @@ use crate::conditions::Condition;
     category = "karpenter",
     shortname = "ec2nc",
     shortname = "ec2ncs",
-    printcolumn(
-        name = "Ready",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Age",
-        json_path = ".metadata.creationTimestamp",
-        type_ = "date"
-    ),
-    printcolumn(
-        name = "Role",
-        json_path = ".spec.role",
-        type_ = "string",
-        priority = 1
-    )
+    printcolumn(name = "Ready", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, type_ = "string"),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date"),
+    printcolumn(name = "Role", json_path = ".spec.role", type_ = "string", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Ec2NodeClassSpec {
@@ -55,11 +42,7 @@ pub struct Ec2NodeClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement_group_selector: Option<PlacementGroupSelector>,
     /// Whether instances get a public IP address; the subnet decides if absent.
-    #[serde(
-        default,
-        rename = "associatePublicIPAddress",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "associatePublicIPAddress", skip_serializing_if = "Option::is_none")]
     pub associate_public_ip_address: Option<bool>,
     /// Images, by alias, id, name, tags or SSM parameter; terms are joined by OR.
     #[serde(default)]
@@ -199,9 +182,7 @@ pub struct AmiSelectorTerm {
 }
 
 /// Families of images.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum AmiFamily {
     #[serde(rename = "AL2")]
     Al2,
@@ -246,11 +227,7 @@ pub struct BlockDevice {
     #[serde(default, rename = "kmsKeyID", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
     /// Snapshot it is made from.
-    #[serde(
-        default,
-        rename = "snapshotID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "snapshotID", skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
     /// Throughput in MiB/s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,11 +258,7 @@ pub struct MetadataOptions {
     #[serde(default = "enabled", skip_serializing_if = "Option::is_none")]
     pub http_endpoint: Option<String>,
     /// Whether it answers over IPv6: `enabled` or `disabled`.
-    #[serde(
-        default = "disabled",
-        rename = "httpProtocolIPv6",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default = "disabled", rename = "httpProtocolIPv6", skip_serializing_if = "Option::is_none")]
     pub http_protocol_ipv6: Option<String>,
     /// How many hops an answer may travel.
     #[serde(default = "one_hop", skip_serializing_if = "Option::is_none")]
@@ -407,10 +380,7 @@ pub struct CapacityReservationStatus {
     #[serde(rename = "ownerID")]
     pub owner_id: String,
     /// `default` or `capacity-block`.
-    #[serde(
-        default = "default_reservation",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default = "default_reservation", skip_serializing_if = "Option::is_none")]
     pub reservation_type: Option<String>,
     /// `active` or `expiring`.
     #[serde(default = "active", skip_serializing_if = "Option::is_none")]

@@ -26,17 +26,12 @@ impl Node {
         match self {
             Self::Leaf(hash) => *hash,
             Self::Struct(name, fields) => {
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| pair(text(name), value.hash()));
+                let fields = fields.iter().map(|(name, value)| pair(text(name), value.hash()));
                 finish(fields.fold(text(name), |all, field| all ^ field))
             }
-            Self::Map(entries) => finish(
-                entries
-                    .iter()
-                    .map(|(key, value)| pair(text(key), text(value)))
-                    .fold(0, |all, e| all ^ e),
-            ),
+            Self::Map(entries) => {
+                finish(entries.iter().map(|(key, value)| pair(text(key), text(value))).fold(0, |all, e| all ^ e))
+            }
             Self::Set(items) => items.iter().map(Self::hash).fold(0, |all, item| all ^ item),
         }
     }
@@ -59,27 +54,16 @@ pub fn nodepool_hash(pool: &NodePool) -> String {
     inner.extend(taints("Taints", spec.taints.as_deref()));
     inner.extend(taints("StartupTaints", spec.startup_taints.as_deref()));
     let class = &spec.node_class_ref;
-    let class = strings(&[
-        ("Group", &class.group),
-        ("Kind", &class.kind),
-        ("Name", &class.name),
-    ]);
+    let class = strings(&[("Group", &class.group), ("Kind", &class.kind), ("Name", &class.name)]);
     inner.push(("NodeClassRef", Node::Struct("NodeClassReference", class)));
-    if let Some(nanoseconds) = spec
-        .termination_grace_period
-        .as_deref()
-        .and_then(go_duration)
-    {
+    if let Some(nanoseconds) = spec.termination_grace_period.as_deref().and_then(go_duration) {
         let value = vec![("Duration", Node::Leaf(integer(nanoseconds)))];
         inner.push(("TerminationGracePeriod", Node::Struct("Duration", value)));
     }
     // "Never" is a set but empty duration, absence no duration at all.
     if let Some(expire_after) = spec.expire_after.as_deref() {
         let value = go_duration(expire_after).map(|n| ("Duration", Node::Leaf(integer(n))));
-        inner.push((
-            "ExpireAfter",
-            Node::Struct("NillableDuration", value.into_iter().collect()),
-        ));
+        inner.push(("ExpireAfter", Node::Struct("NillableDuration", value.into_iter().collect())));
     }
     fields.push(("Spec", Node::Struct("NodeClaimTemplateSpec", inner)));
     Node::Struct("NodeClaimTemplate", fields).hash().to_string()
@@ -104,15 +88,8 @@ pub fn ec2_node_class_hash(class: &Ec2NodeClass) -> String {
     text(&spec.to_string()).to_string()
 }
 
-fn map(
-    name: &'static str,
-    entries: Option<&BTreeMap<String, String>>,
-) -> Option<(&'static str, Node)> {
-    let entries: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+fn map(name: &'static str, entries: Option<&BTreeMap<String, String>>) -> Option<(&'static str, Node)> {
+    let entries: Vec<_> = entries.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     (!entries.is_empty()).then_some((name, Node::Map(entries)))
 }
 
@@ -121,14 +98,7 @@ fn taints(name: &'static str, taints: Option<&[Taint]>) -> Option<(&'static str,
         .iter()
         .map(|taint| {
             let value = taint.value.as_deref().unwrap_or_default();
-            Node::Struct(
-                "Taint",
-                strings(&[
-                    ("Key", &taint.key),
-                    ("Value", value),
-                    ("Effect", &taint.effect),
-                ]),
-            )
+            Node::Struct("Taint", strings(&[("Key", &taint.key), ("Value", value), ("Effect", &taint.effect)]))
         })
         .collect();
     // An empty but present list is not a zero value in Go.
@@ -136,11 +106,7 @@ fn taints(name: &'static str, taints: Option<&[Taint]>) -> Option<(&'static str,
 }
 
 fn strings(fields: &[(&'static str, &str)]) -> Vec<(&'static str, Node)> {
-    fields
-        .iter()
-        .filter(|(_, v)| !v.is_empty())
-        .map(|(name, v)| (*name, Node::Leaf(text(v))))
-        .collect()
+    fields.iter().filter(|(_, v)| !v.is_empty()).map(|(name, v)| (*name, Node::Leaf(text(v)))).collect()
 }
 
 /// Nanoseconds of a Go duration such as `1h30m`; `None` for `Never` and what is not one.
@@ -165,9 +131,7 @@ fn go_duration(text: &str) -> Option<i64> {
 fn fnv1(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes
         .into_iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte))
 }
 
 fn text(value: &str) -> u64 {

@@ -20,56 +20,21 @@ use crate::{NodeClassRef, Quantity, RequirementSpec, ResourceRequests, Taint};
     status = "NodeClaimStatus",
     derive = "PartialEq",
     category = "karpenter",
-    printcolumn(
-        name = "Type",
-        json_path = r".metadata.labels.node\.kubernetes\.io/instance-type",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Capacity",
-        json_path = r".metadata.labels.karpenter\.sh/capacity-type",
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Zone",
-        json_path = r".metadata.labels.topology\.kubernetes\.io/zone",
-        type_ = "string"
-    ),
+    printcolumn(name = "Type", json_path = r".metadata.labels.node\.kubernetes\.io/instance-type", type_ = "string"),
+    printcolumn(name = "Capacity", json_path = r".metadata.labels.karpenter\.sh/capacity-type", type_ = "string"),
+    printcolumn(name = "Zone", json_path = r".metadata.labels.topology\.kubernetes\.io/zone", type_ = "string"),
     printcolumn(name = "Node", json_path = ".status.nodeName", type_ = "string"),
-    printcolumn(
-        name = "Ready",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Age",
-        json_path = ".metadata.creationTimestamp",
-        type_ = "date"
-    ),
-    printcolumn(
-        name = "ImageID",
-        json_path = ".status.imageID",
-        type_ = "string",
-        priority = 1
-    ),
-    printcolumn(
-        name = "ID",
-        json_path = ".status.providerID",
-        type_ = "string",
-        priority = 1
-    ),
+    printcolumn(name = "Ready", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, type_ = "string"),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date"),
+    printcolumn(name = "ImageID", json_path = ".status.imageID", type_ = "string", priority = 1),
+    printcolumn(name = "ID", json_path = ".status.providerID", type_ = "string", priority = 1),
     printcolumn(
         name = "NodePool",
         json_path = r".metadata.labels.karpenter\.sh/nodepool",
         type_ = "string",
         priority = 1
     ),
-    printcolumn(
-        name = "NodeClass",
-        json_path = ".spec.nodeClassRef.name",
-        type_ = "string",
-        priority = 1
-    ),
+    printcolumn(name = "NodeClass", json_path = ".spec.nodeClassRef.name", type_ = "string", priority = 1),
     printcolumn(
         name = "Drifted",
         json_path = r#".status.conditions[?(@.type=="Drifted")].status"#,
@@ -108,11 +73,7 @@ pub struct NodeClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// The cloud's id of the instance.
-    #[serde(
-        default,
-        rename = "providerID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
     /// The image the instance was started from.
     #[serde(default, rename = "imageID", skip_serializing_if = "Option::is_none")]

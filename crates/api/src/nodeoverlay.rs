@@ -19,22 +19,9 @@ use crate::{Operator, Quantity};
     derive = "PartialEq",
     category = "karpenter",
     shortname = "overlays",
-    printcolumn(
-        name = "Ready",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Age",
-        json_path = ".metadata.creationTimestamp",
-        type_ = "date"
-    ),
-    printcolumn(
-        name = "Weight",
-        json_path = ".spec.weight",
-        type_ = "integer",
-        priority = 1
-    )
+    printcolumn(name = "Ready", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, type_ = "string"),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date"),
+    printcolumn(name = "Weight", json_path = ".spec.weight", type_ = "integer", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeOverlaySpec {

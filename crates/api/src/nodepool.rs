@@ -18,44 +18,14 @@ use crate::{NodeClassRef, Quantity, RequirementSpec, Taint};
     status = "NodePoolStatus",
     derive = "PartialEq",
     category = "karpenter",
-    scale(
-        spec_replicas_path = ".spec.replicas",
-        status_replicas_path = ".status.nodes"
-    ),
-    printcolumn(
-        name = "NodeClass",
-        json_path = ".spec.template.spec.nodeClassRef.name",
-        type_ = "string"
-    ),
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.nodes"),
+    printcolumn(name = "NodeClass", json_path = ".spec.template.spec.nodeClassRef.name", type_ = "string"),
     printcolumn(name = "Nodes", json_path = ".status.nodes", type_ = "string"),
-    printcolumn(
-        name = "Ready",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        type_ = "string"
-    ),
-    printcolumn(
-        name = "Age",
-        json_path = ".metadata.creationTimestamp",
-        type_ = "date"
-    ),
-    printcolumn(
-        name = "Weight",
-        json_path = ".spec.weight",
-        type_ = "integer",
-        priority = 1
-    ),
-    printcolumn(
-        name = "CPU",
-        json_path = ".status.resources.cpu",
-        type_ = "string",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Memory",
-        json_path = ".status.resources.memory",
-        type_ = "string",
-        priority = 1
-    )
+    printcolumn(name = "Ready", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, type_ = "string"),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date"),
+    printcolumn(name = "Weight", json_path = ".spec.weight", type_ = "integer", priority = 1),
+    printcolumn(name = "CPU", json_path = ".status.resources.cpu", type_ = "string", priority = 1),
+    printcolumn(name = "Memory", json_path = ".status.resources.memory", type_ = "string", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodePoolSpec {
@@ -208,10 +178,5 @@ fn ten_percent() -> String {
 }
 
 fn default_budgets() -> Option<Vec<Budget>> {
-    Some(vec![Budget {
-        reasons: None,
-        nodes: ten_percent(),
-        schedule: None,
-        duration: None,
-    }])
+    Some(vec![Budget { reasons: None, nodes: ten_percent(), schedule: None, duration: None }])
 }

@@ -18,9 +18,7 @@ pub enum Quantity {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "quantity {found:?}: expected a number with an optional suffix such as 500m, 2, 1.5Gi or 1e3"
-)]
+#[error("quantity {found:?}: expected a number with an optional suffix such as 500m, 2, 1.5Gi or 1e3")]
 pub struct QuantityError {
     pub found: String,
 }
@@ -88,11 +86,7 @@ pub fn units(text: &str) -> Result<i64, QuantityError> {
 
 /// The text for thousandths of a unit: `1500` is `1500m`, `2000` is `2`.
 pub fn format_milli(milli: i64) -> String {
-    if milli % 1000 == 0 {
-        (milli / 1000).to_string()
-    } else {
-        format!("{milli}m")
-    }
+    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
 }
 
 /// The text for an amount of bytes, with the largest binary suffix that loses nothing.
@@ -109,13 +103,9 @@ pub fn format_bytes(bytes: i64) -> String {
 
 /// `text` × 10^`decimals`, rounded away from zero to an integer; saturates at the limits of i64.
 fn scaled(text: &str, decimals: i32) -> Result<i64, QuantityError> {
-    let error = || QuantityError {
-        found: text.chars().take(64).collect(),
-    };
+    let error = || QuantityError { found: text.chars().take(64).collect() };
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -126,38 +116,22 @@ fn scaled(text: &str, decimals: i32) -> Result<i64, QuantityError> {
     let digits = format!("{whole}{fraction}");
     let digits = digits.trim_start_matches('0');
     if digits.len() > 36 {
-        return Ok(if text.starts_with('-') {
-            i64::MIN
-        } else {
-            i64::MAX
-        });
+        return Ok(if text.starts_with('-') { i64::MIN } else { i64::MAX });
     }
-    let mut amount: i128 = if digits.is_empty() {
-        0
-    } else {
-        digits.parse().map_err(|_| error())?
-    };
+    let mut amount: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| error())? };
     let (power, shift) = suffix_of(suffix).ok_or_else(error)?;
-    let exponent = power
-        .saturating_add(decimals)
-        .saturating_sub(i32::try_from(fraction.len()).unwrap_or(0));
+    let exponent = power.saturating_add(decimals).saturating_sub(i32::try_from(fraction.len()).unwrap_or(0));
     amount = amount.saturating_mul(1 << shift);
     if exponent >= 0 {
         for _ in 0..exponent.min(40) {
             amount = amount.saturating_mul(10);
         }
     } else {
-        let divisor = 10_i128
-            .checked_pow(exponent.unsigned_abs().min(38))
-            .unwrap_or(i128::MAX);
+        let divisor = 10_i128.checked_pow(exponent.unsigned_abs().min(38)).unwrap_or(i128::MAX);
         amount = amount.div_euclid(divisor) + i128::from(amount.rem_euclid(divisor) != 0);
     }
     let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-    Ok(if text.starts_with('-') {
-        -amount
-    } else {
-        amount
-    })
+    Ok(if text.starts_with('-') { -amount } else { amount })
 }
 
 /// (power of ten, power of two) of a suffix.

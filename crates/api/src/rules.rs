@@ -9,7 +9,8 @@ pub(crate) struct Fragment(pub(crate) Map<String, Value>);
 
 type Rule = (String, Fragment);
 
-const KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(\/))?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$";
+const KEY: &str =
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(\/))?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$";
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 const LIFETIME: &str = "^(([0-9]+(s|m|h))+|Never)$";
 const VOLUME_SIZE: &str = r"^((?:[1-9][0-9]{0,3}|[1-4][0-9]{4}|[5][0-8][0-9]{3}|59000)Gi|(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|[6][0-3][0-9]{3}|64000)G|([1-9]||[1-5][0-7]|58)Ti|([1-9]||[1-5][0-9]|6[0-3]|64)T)$";
@@ -39,10 +40,8 @@ impl Rows {
     }
 
     fn cel(&mut self, path: impl Into<String>, rules: &[(&str, &str)]) {
-        let list: Vec<Value> = rules
-            .iter()
-            .map(|(rule, message)| json!({ "rule": rule, "message": message }))
-            .collect();
+        let list: Vec<Value> =
+            rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect();
         self.row(path, json!({ "x-kubernetes-validations": list }));
     }
 }
@@ -59,22 +58,13 @@ fn node_pool(all: &mut Rows) {
                 "!has(self.replicas) || !has(self.limits) || self.limits.all(k, k == 'nodes')",
                 "limits: a static pool (replicas set) can limit nodes only",
             ),
-            (
-                "!has(self.replicas) || !has(self.weight)",
-                "weight: a static pool (replicas set) has no weight",
-            ),
+            ("!has(self.replicas) || !has(self.weight)", "weight: a static pool (replicas set) has no weight"),
         ],
     );
     all.row("spec.replicas", json!({ "minimum": 0 }));
     all.row("spec.weight", json!({ "minimum": 1, "maximum": 100 }));
-    all.row(
-        "spec.disruption",
-        json!({ "default": { "consolidateAfter": "0s" }, "required": ["consolidateAfter"] }),
-    );
-    all.row(
-        "spec.disruption.consolidateAfter",
-        json!({ "pattern": LIFETIME, "default": "0s" }),
-    );
+    all.row("spec.disruption", json!({ "default": { "consolidateAfter": "0s" }, "required": ["consolidateAfter"] }));
+    all.row("spec.disruption.consolidateAfter", json!({ "pattern": LIFETIME, "default": "0s" }));
     all.row(
         "spec.disruption.budgets",
         json!({
@@ -85,29 +75,17 @@ fn node_pool(all: &mut Rows) {
             }],
         }),
     );
+    all.row("spec.disruption.budgets[]", json!({ "required": ["nodes"] }));
+    all.row("spec.disruption.budgets[].nodes", json!({ "pattern": "^((100|[0-9]{1,2})%|[0-9]+)$", "default": "10%" }));
+    all.row("spec.disruption.budgets[].reasons", json!({ "maxItems": 50, "x-kubernetes-list-type": "set" }));
     all.row(
-        "spec.disruption.budgets[]",
-        json!({ "required": ["nodes"] }),
+        "spec.disruption.budgets[].schedule",
+        json!({
+            "pattern": r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|((.+)\s(.+)\s(.+)\s(.+)\s(.+))$",
+        }),
     );
-    all.row(
-        "spec.disruption.budgets[].nodes",
-        json!({ "pattern": "^((100|[0-9]{1,2})%|[0-9]+)$", "default": "10%" }),
-    );
-    all.row(
-        "spec.disruption.budgets[].reasons",
-        json!({ "maxItems": 50, "x-kubernetes-list-type": "set" }),
-    );
-    all.row("spec.disruption.budgets[].schedule", json!({
-        "pattern": r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|((.+)\s(.+)\s(.+)\s(.+)\s(.+))$",
-    }));
-    all.row(
-        "spec.disruption.budgets[].duration",
-        json!({ "pattern": "^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$" }),
-    );
-    all.row(
-        "spec.template.metadata.annotations",
-        json!({ "x-kubernetes-map-type": "granular" }),
-    );
+    all.row("spec.disruption.budgets[].duration", json!({ "pattern": "^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$" }));
+    all.row("spec.template.metadata.annotations", json!({ "x-kubernetes-map-type": "granular" }));
     let allowed = aws_keys(AWS_NODE_KEYS);
     all.row("spec.template.metadata.labels", json!({
         "maxProperties": 100, "x-kubernetes-map-type": "atomic",
@@ -124,30 +102,16 @@ fn node_pool(all: &mut Rows) {
             },
         ],
     }));
-    all.row(
-        "spec.template.metadata.labels{}",
-        json!({ "pattern": LABEL_VALUE, "maxLength": 63 }),
-    );
+    all.row("spec.template.metadata.labels{}", json!({ "pattern": LABEL_VALUE, "maxLength": 63 }));
     node_spec(all, "spec.template.spec");
     all.cel(
         "spec.template.spec.nodeClassRef",
         &[
-            (
-                "self.group == oldSelf.group",
-                "nodeClassRef.group is immutable",
-            ),
-            (
-                "self.kind == oldSelf.kind",
-                "nodeClassRef.kind is immutable",
-            ),
+            ("self.group == oldSelf.group", "nodeClassRef.group is immutable"),
+            ("self.kind == oldSelf.kind", "nodeClassRef.kind is immutable"),
         ],
     );
-    requirement_keys(
-        all,
-        "spec.template.spec.requirements[].key",
-        true,
-        AWS_NODE_KEYS,
-    );
+    requirement_keys(all, "spec.template.spec.requirements[].key", true, AWS_NODE_KEYS);
     all.row("status.nodes", json!({ "default": 0 }));
     conditions(all, false);
 }
@@ -160,13 +124,7 @@ fn node_claim(all: &mut Rows) {
 }
 
 fn node_overlay(all: &mut Rows) {
-    all.cel(
-        "spec",
-        &[(
-            "!has(self.price) || !has(self.priceAdjustment)",
-            "price: cannot be set with priceAdjustment",
-        )],
-    );
+    all.cel("spec", &[("!has(self.price) || !has(self.priceAdjustment)", "price: cannot be set with priceAdjustment")]);
     all.cel(
         "spec.capacity",
         &[(
@@ -175,32 +133,29 @@ fn node_overlay(all: &mut Rows) {
         )],
     );
     all.row("spec.price", json!({ "pattern": r"^\d+(\.\d+)?$" }));
-    all.row("spec.priceAdjustment", json!({
-        "pattern": r"^(([+-]{1}(\d*\.?\d+))|(\+{1}\d*\.?\d+%)|(^(-\d{1,2}(\.\d+)?%)$)|(-100%))$",
-    }));
+    all.row(
+        "spec.priceAdjustment",
+        json!({
+            "pattern": r"^(([+-]{1}(\d*\.?\d+))|(\+{1}\d*\.?\d+%)|(^(-\d{1,2}(\.\d+)?%)$)|(-100%))$",
+        }),
+    );
     all.row("spec.weight", json!({ "minimum": 1, "maximum": 10000 }));
-    all.row("spec.requirements", json!({
-        "maxItems": 100, "x-kubernetes-list-type": "atomic",
-        "x-kubernetes-validations": [
-            {
-                "rule": "self.all(x, x.operator == 'NotIn' ? has(x.values) && x.values.size() != 0 : true)",
-                "message": "requirements: operator NotIn needs a value",
-            },
-            in_needs_values(), bounds_need_one_integer(),
-        ],
-    }));
     all.row(
-        "spec.requirements[].key",
-        json!({ "pattern": KEY, "maxLength": 316 }),
+        "spec.requirements",
+        json!({
+            "maxItems": 100, "x-kubernetes-list-type": "atomic",
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.all(x, x.operator == 'NotIn' ? has(x.values) && x.values.size() != 0 : true)",
+                    "message": "requirements: operator NotIn needs a value",
+                },
+                in_needs_values(), bounds_need_one_integer(),
+            ],
+        }),
     );
-    all.row(
-        "spec.requirements[].values",
-        json!({ "x-kubernetes-list-type": "atomic" }),
-    );
-    all.row(
-        "spec.requirements[].values[]",
-        json!({ "pattern": LABEL_VALUE, "maxLength": 63 }),
-    );
+    all.row("spec.requirements[].key", json!({ "pattern": KEY, "maxLength": 316 }));
+    all.row("spec.requirements[].values", json!({ "x-kubernetes-list-type": "atomic" }));
+    all.row("spec.requirements[].values[]", json!({ "pattern": LABEL_VALUE, "maxLength": 63 }));
     requirement_keys(all, "spec.requirements[].key", false, AWS_OVERLAY_KEYS);
     conditions(all, false);
 }
@@ -219,58 +174,31 @@ fn capacity_buffer(all: &mut Rows) {
             ),
         ],
     );
-    for path in [
-        "spec.podTemplateRef.name",
-        "spec.scalableRef.kind",
-        "spec.scalableRef.name",
-        "status.podTemplateRef.name",
-    ] {
+    for path in
+        ["spec.podTemplateRef.name", "spec.scalableRef.kind", "spec.scalableRef.name", "status.podTemplateRef.name"]
+    {
         all.row(path, json!({ "minLength": 1 }));
     }
     all.row("spec.replicas", json!({ "minimum": 0 }));
     all.row("spec.percentage", json!({ "minimum": 0 }));
-    all.row(
-        "spec.provisioningStrategy",
-        json!({ "default": "buffer.x-k8s.io/active-capacity" }),
-    );
+    all.row("spec.provisioningStrategy", json!({ "default": "buffer.x-k8s.io/active-capacity" }));
     conditions(all, false);
 }
 
 /// What NodePool templates and NodeClaims have in common.
 fn node_spec(all: &mut Rows, spec: &str) {
     for list in ["taints", "startupTaints"] {
-        all.row(
-            format!("{spec}.{list}"),
-            json!({ "x-kubernetes-list-type": "atomic" }),
-        );
-        all.row(
-            format!("{spec}.{list}[].key"),
-            json!({ "pattern": KEY, "minLength": 1 }),
-        );
+        all.row(format!("{spec}.{list}"), json!({ "x-kubernetes-list-type": "atomic" }));
+        all.row(format!("{spec}.{list}[].key"), json!({ "pattern": KEY, "minLength": 1 }));
         all.row(format!("{spec}.{list}[].value"), json!({ "pattern": KEY }));
-        all.row(
-            format!("{spec}.{list}[].effect"),
-            json!({ "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"] }),
-        );
+        all.row(format!("{spec}.{list}[].effect"), json!({ "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"] }));
     }
-    all.row(
-        format!("{spec}.terminationGracePeriod"),
-        json!({ "pattern": "^([0-9]+(s|m|h))+$" }),
-    );
-    all.row(
-        format!("{spec}.expireAfter"),
-        json!({ "pattern": LIFETIME, "default": "720h" }),
-    );
-    all.row(
-        format!("{spec}.nodeClassRef.group"),
-        json!({ "pattern": "^[^/]*$" }),
-    );
+    all.row(format!("{spec}.terminationGracePeriod"), json!({ "pattern": "^([0-9]+(s|m|h))+$" }));
+    all.row(format!("{spec}.expireAfter"), json!({ "pattern": LIFETIME, "default": "720h" }));
+    all.row(format!("{spec}.nodeClassRef.group"), json!({ "pattern": "^[^/]*$" }));
     for field in ["group", "kind", "name"] {
         let message = format!("nodeClassRef.{field} may not be empty");
-        all.cel(
-            format!("{spec}.nodeClassRef.{field}"),
-            &[("self != ''", message.as_str())],
-        );
+        all.cel(format!("{spec}.nodeClassRef.{field}"), &[("self != ''", message.as_str())]);
     }
     all.row(format!("{spec}.requirements"), json!({
         "maxItems": 100, "x-kubernetes-list-type": "atomic",
@@ -282,22 +210,10 @@ fn node_spec(all: &mut Rows, spec: &str) {
             },
         ],
     }));
-    all.row(
-        format!("{spec}.requirements[].key"),
-        json!({ "pattern": KEY, "maxLength": 316 }),
-    );
-    all.row(
-        format!("{spec}.requirements[].minValues"),
-        json!({ "minimum": 1, "maximum": 50, "format": null }),
-    );
-    all.row(
-        format!("{spec}.requirements[].values"),
-        json!({ "x-kubernetes-list-type": "atomic" }),
-    );
-    all.row(
-        format!("{spec}.requirements[].values[]"),
-        json!({ "pattern": LABEL_VALUE, "maxLength": 63 }),
-    );
+    all.row(format!("{spec}.requirements[].key"), json!({ "pattern": KEY, "maxLength": 316 }));
+    all.row(format!("{spec}.requirements[].minValues"), json!({ "minimum": 1, "maximum": 50, "format": null }));
+    all.row(format!("{spec}.requirements[].values"), json!({ "x-kubernetes-list-type": "atomic" }));
+    all.row(format!("{spec}.requirements[].values[]"), json!({ "pattern": LABEL_VALUE, "maxLength": 63 }));
 }
 
 fn in_needs_values() -> Value {
@@ -316,29 +232,19 @@ fn bounds_need_one_integer() -> Value {
 
 fn requirement_keys(all: &mut Rows, path: &str, not_nodepool: bool, aws: usize) {
     let allowed = aws_keys(aws);
-    let aws_rule =
-        format!("self in {allowed} || !self.find('^([^/]+)').endsWith('karpenter.k8s.aws')");
+    let aws_rule = format!("self in {allowed} || !self.find('^([^/]+)').endsWith('karpenter.k8s.aws')");
     let mut rules = vec![
         (
             "self in ['karpenter.sh/capacity-type', 'karpenter.sh/nodepool'] || !self.find('^([^/]+)').endsWith('karpenter.sh')",
             "requirements key: label domain karpenter.sh is restricted",
         ),
-        (
-            "self != 'kubernetes.io/hostname'",
-            "requirements key: label kubernetes.io/hostname is restricted",
-        ),
-        (
-            aws_rule.as_str(),
-            "requirements key: label domain karpenter.k8s.aws is restricted",
-        ),
+        ("self != 'kubernetes.io/hostname'", "requirements key: label kubernetes.io/hostname is restricted"),
+        (aws_rule.as_str(), "requirements key: label domain karpenter.k8s.aws is restricted"),
     ];
     if not_nodepool {
         rules.insert(
             1,
-            (
-                "self != 'karpenter.sh/nodepool'",
-                "requirements key: label karpenter.sh/nodepool is restricted",
-            ),
+            ("self != 'karpenter.sh/nodepool'", "requirements key: label karpenter.sh/nodepool is restricted"),
         );
     }
     all.cel(path, &rules);
@@ -354,27 +260,14 @@ fn aws_keys(most: usize) -> String {
         labels::CAPACITY_RESERVATION_TYPE,
         labels::CAPACITY_RESERVATION_INTERRUPTIBLE,
     ];
-    let of_types = labels::WELL_KNOWN
-        .iter()
-        .filter(|key| key.starts_with("karpenter.k8s.aws/") && !launch_time.contains(key));
-    let all = of_types.chain(&launch_time).chain(&[
-        labels::PLACEMENT_GROUP_ID,
-        labels::PLACEMENT_GROUP_PARTITION,
-    ]);
-    format!(
-        "[{}]",
-        all.take(most)
-            .map(|key| format!("'{key}'"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
+    let of_types =
+        labels::WELL_KNOWN.iter().filter(|key| key.starts_with("karpenter.k8s.aws/") && !launch_time.contains(key));
+    let all = of_types.chain(&launch_time).chain(&[labels::PLACEMENT_GROUP_ID, labels::PLACEMENT_GROUP_PARTITION]);
+    format!("[{}]", all.take(most).map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", "))
 }
 
 fn conditions(all: &mut Rows, may_be_empty: bool) {
-    all.row(
-        "status.conditions",
-        json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }),
-    );
+    all.row("status.conditions", json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }));
     let required = if may_be_empty {
         json!(["lastTransitionTime", "status", "type"])
     } else {
@@ -385,24 +278,15 @@ fn conditions(all: &mut Rows, may_be_empty: bool) {
         "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
         "maxLength": 316,
     }));
-    all.row(
-        "status.conditions[].status",
-        json!({ "enum": ["True", "False", "Unknown"] }),
-    );
+    all.row("status.conditions[].status", json!({ "enum": ["True", "False", "Unknown"] }));
     let reason = if may_be_empty {
         json!({ "pattern": "^([A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?|)$", "maxLength": 1024, "default": null })
     } else {
         json!({ "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", "minLength": 1, "maxLength": 1024, "default": null })
     };
     all.row("status.conditions[].reason", reason);
-    all.row(
-        "status.conditions[].message",
-        json!({ "maxLength": 32768, "default": null }),
-    );
-    all.row(
-        "status.conditions[].observedGeneration",
-        json!({ "minimum": 0 }),
-    );
+    all.row("status.conditions[].message", json!({ "maxLength": 32768, "default": null }));
+    all.row("status.conditions[].observedGeneration", json!({ "minimum": 0 }));
 }
 
 fn ec2_node_class(all: &mut Rows) {
@@ -435,10 +319,8 @@ fn ec2_node_class(all: &mut Rows) {
             "required": ["amiSelectorTerms", "securityGroupSelectorTerms", "subnetSelectorTerms"],
         }),
     );
-    for (field, message) in [
-        ("role", "role may not be empty"),
-        ("instanceProfile", "instanceProfile may not be empty"),
-    ] {
+    for (field, message) in [("role", "role may not be empty"), ("instanceProfile", "instanceProfile may not be empty")]
+    {
         all.cel(format!("spec.{field}"), &[("self != ''", message)]);
     }
     ami_terms(all);
@@ -447,22 +329,10 @@ fn ec2_node_class(all: &mut Rows) {
     all.row("spec.metadataOptions", json!({ "default": {
         "httpEndpoint": "enabled", "httpProtocolIPv6": "disabled", "httpPutResponseHopLimit": 1, "httpTokens": "required",
     }}));
-    all.row(
-        "spec.metadataOptions.httpEndpoint",
-        json!({ "enum": ["enabled", "disabled"] }),
-    );
-    all.row(
-        "spec.metadataOptions.httpProtocolIPv6",
-        json!({ "enum": ["enabled", "disabled"] }),
-    );
-    all.row(
-        "spec.metadataOptions.httpTokens",
-        json!({ "enum": ["required", "optional"] }),
-    );
-    all.row(
-        "spec.metadataOptions.httpPutResponseHopLimit",
-        json!({ "minimum": 1, "maximum": 64 }),
-    );
+    all.row("spec.metadataOptions.httpEndpoint", json!({ "enum": ["enabled", "disabled"] }));
+    all.row("spec.metadataOptions.httpProtocolIPv6", json!({ "enum": ["enabled", "disabled"] }));
+    all.row("spec.metadataOptions.httpTokens", json!({ "enum": ["required", "optional"] }));
+    all.row("spec.metadataOptions.httpPutResponseHopLimit", json!({ "minimum": 1, "maximum": 64 }));
     all.row("spec.networkInterfaces", json!({
         "maxItems": 150,
         "x-kubernetes-validations": [
@@ -476,14 +346,8 @@ fn ec2_node_class(all: &mut Rows) {
             },
         ],
     }));
-    all.row(
-        "spec.networkInterfaces[].networkCardIndex",
-        json!({ "minimum": 0 }),
-    );
-    all.row(
-        "spec.networkInterfaces[].deviceIndex",
-        json!({ "minimum": 0 }),
-    );
+    all.row("spec.networkInterfaces[].networkCardIndex", json!({ "minimum": 0 }));
+    all.row("spec.networkInterfaces[].deviceIndex", json!({ "minimum": 0 }));
     all.row("spec.ipPrefixCount", json!({ "minimum": 0 }));
     all.cel(
         "spec.connectionTracking",
@@ -492,45 +356,20 @@ fn ec2_node_class(all: &mut Rows) {
             "connectionTracking: at least one timeout must be set",
         )],
     );
-    all.row(
-        "spec.connectionTracking.tcpEstablishedTimeout",
-        json!({ "minimum": 60, "maximum": 432_000 }),
-    );
-    all.row(
-        "spec.connectionTracking.udpStreamTimeout",
-        json!({ "minimum": 60, "maximum": 180 }),
-    );
-    all.row(
-        "spec.connectionTracking.udpTimeout",
-        json!({ "minimum": 30, "maximum": 60 }),
-    );
-    all.row(
-        "spec.cpuOptions.nestedVirtualization",
-        json!({ "enum": ["enabled", "disabled"] }),
-    );
+    all.row("spec.connectionTracking.tcpEstablishedTimeout", json!({ "minimum": 60, "maximum": 432_000 }));
+    all.row("spec.connectionTracking.udpStreamTimeout", json!({ "minimum": 60, "maximum": 180 }));
+    all.row("spec.connectionTracking.udpTimeout", json!({ "minimum": 30, "maximum": 60 }));
+    all.row("spec.cpuOptions.nestedVirtualization", json!({ "enum": ["enabled", "disabled"] }));
     all.cel(
         "spec.placementGroupSelector",
         &[
-            (
-                "has(self.name) || has(self.id)",
-                "placementGroupSelector: name or id must be set",
-            ),
-            (
-                "!(has(self.name) && has(self.id))",
-                "placementGroupSelector: name and id exclude each other",
-            ),
+            ("has(self.name) || has(self.id)", "placementGroupSelector: name or id must be set"),
+            ("!(has(self.name) && has(self.id))", "placementGroupSelector: name and id exclude each other"),
         ],
     );
-    all.row(
-        "spec.placementGroupSelector.name",
-        json!({ "minLength": 1 }),
-    );
-    all.row(
-        "spec.placementGroupSelector.id",
-        json!({ "pattern": "^pg-[0-9a-z]+$" }),
-    );
-    let reserved =
-        |rule: &str, name: &str| json!({ "rule": rule, "message": format!("tags: {name}") });
+    all.row("spec.placementGroupSelector.name", json!({ "minLength": 1 }));
+    all.row("spec.placementGroupSelector.id", json!({ "pattern": "^pg-[0-9a-z]+$" }));
+    let reserved = |rule: &str, name: &str| json!({ "rule": rule, "message": format!("tags: {name}") });
     all.row("spec.tags", json!({ "x-kubernetes-validations": [
         reserved("self.all(k, k != '')", "empty tag keys are not supported"),
         reserved("self.all(k, k != 'eks:eks-cluster-name')", "tag eks:eks-cluster-name is reserved"),
@@ -546,32 +385,14 @@ fn ec2_node_class(all: &mut Rows) {
             "additionalProperties": { "x-kubernetes-preserve-unknown-fields": true },
         }),
     );
-    all.row(
-        "status.capacityReservations[].id",
-        json!({ "pattern": "^cr-[0-9a-z]+$" }),
-    );
-    all.row(
-        "status.capacityReservations[].ownerID",
-        json!({ "pattern": "^[0-9]{12}$" }),
-    );
-    all.row(
-        "status.capacityReservations[].reservationType",
-        json!({ "enum": ["default", "capacity-block"] }),
-    );
-    all.row(
-        "status.capacityReservations[].state",
-        json!({ "enum": ["active", "expiring"] }),
-    );
-    all.row(
-        "status.amis[].requirements[].values",
-        json!({ "x-kubernetes-list-type": "atomic" }),
-    );
+    all.row("status.capacityReservations[].id", json!({ "pattern": "^cr-[0-9a-z]+$" }));
+    all.row("status.capacityReservations[].ownerID", json!({ "pattern": "^[0-9]{12}$" }));
+    all.row("status.capacityReservations[].reservationType", json!({ "enum": ["default", "capacity-block"] }));
+    all.row("status.capacityReservations[].state", json!({ "enum": ["active", "expiring"] }));
+    all.row("status.amis[].requirements[].values", json!({ "x-kubernetes-list-type": "atomic" }));
     conditions(all, false);
     // Karpenter's EC2NodeClass has a plain list here; a map by type is what it means.
-    all.row(
-        "status.conditions",
-        json!({ "x-kubernetes-list-type": null, "x-kubernetes-list-map-keys": null }),
-    );
+    all.row("status.conditions", json!({ "x-kubernetes-list-type": null, "x-kubernetes-list-map-keys": null }));
 }
 
 fn no_empty_tags(path: &str) -> (String, Value) {
@@ -579,32 +400,32 @@ fn no_empty_tags(path: &str) -> (String, Value) {
         "rule": "self.all(k, k != '' && self[k] != '')",
         "message": "tags: empty keys and values are not supported",
     });
-    (
-        path.to_owned(),
-        json!({ "maxProperties": 20, "x-kubernetes-validations": [rule] }),
-    )
+    (path.to_owned(), json!({ "maxProperties": 20, "x-kubernetes-validations": [rule] }))
 }
 
 fn ami_terms(all: &mut Rows) {
     let list = "spec.amiSelectorTerms";
-    all.row(list, json!({ "minItems": 1, "maxItems": 30, "default": null, "x-kubernetes-validations": [
-        {
-            "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.name) || has(x.alias) || has(x.ssmParameter))",
-            "message": "amiSelectorTerms: each term must set at least one of tags, id, name, alias, ssmParameter",
-        },
-        {
-            "rule": "!self.exists(x, has(x.id) && (has(x.alias) || has(x.tags) || has(x.name) || has(x.owner)))",
-            "message": "amiSelectorTerms: id excludes the other fields of its term",
-        },
-        {
-            "rule": "!self.exists(x, has(x.alias) && (has(x.id) || has(x.tags) || has(x.name) || has(x.owner)))",
-            "message": "amiSelectorTerms: alias excludes the other fields of its term",
-        },
-        {
-            "rule": "!(self.exists(x, has(x.alias)) && self.size() != 1)",
-            "message": "amiSelectorTerms: a term with an alias must be the only term",
-        },
-    ]}));
+    all.row(
+        list,
+        json!({ "minItems": 1, "maxItems": 30, "default": null, "x-kubernetes-validations": [
+            {
+                "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.name) || has(x.alias) || has(x.ssmParameter))",
+                "message": "amiSelectorTerms: each term must set at least one of tags, id, name, alias, ssmParameter",
+            },
+            {
+                "rule": "!self.exists(x, has(x.id) && (has(x.alias) || has(x.tags) || has(x.name) || has(x.owner)))",
+                "message": "amiSelectorTerms: id excludes the other fields of its term",
+            },
+            {
+                "rule": "!self.exists(x, has(x.alias) && (has(x.id) || has(x.tags) || has(x.name) || has(x.owner)))",
+                "message": "amiSelectorTerms: alias excludes the other fields of its term",
+            },
+            {
+                "rule": "!(self.exists(x, has(x.alias)) && self.size() != 1)",
+                "message": "amiSelectorTerms: a term with an alias must be the only term",
+            },
+        ]}),
+    );
     all.row("spec.amiSelectorTerms[].alias", json!({ "maxLength": 30, "x-kubernetes-validations": [
         { "rule": "self.matches('^[a-zA-Z0-9]+@.+$')", "message": "alias: expected the form family@version" },
         {
@@ -616,10 +437,7 @@ fn ami_terms(all: &mut Rows) {
             "message": "alias: windows families know the version latest only",
         },
     ]}));
-    all.row(
-        "spec.amiSelectorTerms[].id",
-        json!({ "pattern": "ami-[0-9a-z]+" }),
-    );
+    all.row("spec.amiSelectorTerms[].id", json!({ "pattern": "ami-[0-9a-z]+" }));
     let (path, tags) = no_empty_tags("spec.amiSelectorTerms[].tags");
     all.row(path, tags);
 }
@@ -630,52 +448,42 @@ fn selector_terms(all: &mut Rows) {
         { "rule": "self.all(x, has(x.tags) || has(x.id))", "message": "subnetSelectorTerms: each term must set tags or id" },
         { "rule": "!self.all(x, has(x.id) && has(x.tags))", "message": "subnetSelectorTerms: id excludes tags" },
     ]}));
+    all.row("spec.subnetSelectorTerms[].id", json!({ "pattern": "subnet-[0-9a-z]+" }));
     all.row(
-        "spec.subnetSelectorTerms[].id",
-        json!({ "pattern": "subnet-[0-9a-z]+" }),
+        "spec.securityGroupSelectorTerms",
+        json!({ "maxItems": 30, "default": null, "x-kubernetes-validations": [
+            { "rule": "self.size() != 0", "message": "securityGroupSelectorTerms may not be empty" },
+            {
+                "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.name))",
+                "message": "securityGroupSelectorTerms: each term must set tags, id or name",
+            },
+            {
+                "rule": "!self.all(x, has(x.id) && (has(x.tags) || has(x.name)))",
+                "message": "securityGroupSelectorTerms: id excludes tags and name",
+            },
+            {
+                "rule": "!self.all(x, has(x.name) && (has(x.tags) || has(x.id)))",
+                "message": "securityGroupSelectorTerms: name excludes tags and id",
+            },
+        ]}),
     );
-    all.row("spec.securityGroupSelectorTerms", json!({ "maxItems": 30, "default": null, "x-kubernetes-validations": [
-        { "rule": "self.size() != 0", "message": "securityGroupSelectorTerms may not be empty" },
-        {
-            "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.name))",
-            "message": "securityGroupSelectorTerms: each term must set tags, id or name",
-        },
-        {
-            "rule": "!self.all(x, has(x.id) && (has(x.tags) || has(x.name)))",
-            "message": "securityGroupSelectorTerms: id excludes tags and name",
-        },
-        {
-            "rule": "!self.all(x, has(x.name) && (has(x.tags) || has(x.id)))",
-            "message": "securityGroupSelectorTerms: name excludes tags and id",
-        },
-    ]}));
+    all.row("spec.securityGroupSelectorTerms[].id", json!({ "pattern": "sg-[0-9a-z]+" }));
     all.row(
-        "spec.securityGroupSelectorTerms[].id",
-        json!({ "pattern": "sg-[0-9a-z]+" }),
+        "spec.capacityReservationSelectorTerms",
+        json!({ "maxItems": 30, "x-kubernetes-validations": [
+            {
+                "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.instanceMatchCriteria))",
+                "message": "capacityReservationSelectorTerms: each term must set tags, id or instanceMatchCriteria",
+            },
+            {
+                "rule": "!self.all(x, has(x.id) && (has(x.tags) || has(x.ownerID) || has(x.instanceMatchCriteria)))",
+                "message": "capacityReservationSelectorTerms: id excludes the other fields",
+            },
+        ]}),
     );
-    all.row("spec.capacityReservationSelectorTerms", json!({ "maxItems": 30, "x-kubernetes-validations": [
-        {
-            "rule": "self.all(x, has(x.tags) || has(x.id) || has(x.instanceMatchCriteria))",
-            "message": "capacityReservationSelectorTerms: each term must set tags, id or instanceMatchCriteria",
-        },
-        {
-            "rule": "!self.all(x, has(x.id) && (has(x.tags) || has(x.ownerID) || has(x.instanceMatchCriteria)))",
-            "message": "capacityReservationSelectorTerms: id excludes the other fields",
-        },
-    ]}));
-    all.row(
-        "spec.capacityReservationSelectorTerms[].id",
-        json!({ "pattern": "^cr-[0-9a-z]+$" }),
-    );
-    all.row(
-        "spec.capacityReservationSelectorTerms[].ownerID",
-        json!({ "pattern": "^[0-9]{12}$" }),
-    );
-    for list in [
-        "subnetSelectorTerms",
-        "securityGroupSelectorTerms",
-        "capacityReservationSelectorTerms",
-    ] {
+    all.row("spec.capacityReservationSelectorTerms[].id", json!({ "pattern": "^cr-[0-9a-z]+$" }));
+    all.row("spec.capacityReservationSelectorTerms[].ownerID", json!({ "pattern": "^[0-9]{12}$" }));
+    for list in ["subnetSelectorTerms", "securityGroupSelectorTerms", "capacityReservationSelectorTerms"] {
         let (path, tags) = no_empty_tags(&format!("spec.{list}[].tags"));
         all.row(path, tags);
     }
@@ -689,21 +497,18 @@ fn devices(all: &mut Rows) {
             "message": "blockDeviceMappings: at most one rootVolume",
         }]}),
     );
-    all.cel("spec.blockDeviceMappings[].ebs", &[
-        ("has(self.snapshotID) || has(self.volumeSize)", "ebs: snapshotID or volumeSize must be set"),
-        (
-            "!has(self.volumeInitializationRate) || (has(self.snapshotID) && self.snapshotID != '')",
-            "ebs: volumeInitializationRate needs a snapshotID",
-        ),
-    ]);
-    all.row(
-        "spec.blockDeviceMappings[].ebs.volumeInitializationRate",
-        json!({ "minimum": 100, "maximum": 300 }),
+    all.cel(
+        "spec.blockDeviceMappings[].ebs",
+        &[
+            ("has(self.snapshotID) || has(self.volumeSize)", "ebs: snapshotID or volumeSize must be set"),
+            (
+                "!has(self.volumeInitializationRate) || (has(self.snapshotID) && self.snapshotID != '')",
+                "ebs: volumeInitializationRate needs a snapshotID",
+            ),
+        ],
     );
-    all.row(
-        "spec.blockDeviceMappings[].ebs.volumeSize",
-        json!({ "pattern": VOLUME_SIZE }),
-    );
+    all.row("spec.blockDeviceMappings[].ebs.volumeInitializationRate", json!({ "minimum": 100, "maximum": 300 }));
+    all.row("spec.blockDeviceMappings[].ebs.volumeSize", json!({ "pattern": VOLUME_SIZE }));
     all.row(
         "spec.blockDeviceMappings[].ebs.volumeType",
         json!({

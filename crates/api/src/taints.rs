@@ -9,20 +9,12 @@ pub const DISRUPTED: &str = "karpenter.sh/disrupted";
 
 /// On a node that is about to be disrupted or is terminating.
 pub fn disrupted() -> CoreTaint {
-    CoreTaint {
-        key: DISRUPTED.to_owned(),
-        effect: "NoSchedule".to_owned(),
-        ..CoreTaint::default()
-    }
+    CoreTaint { key: DISRUPTED.to_owned(), effect: "NoSchedule".to_owned(), ..CoreTaint::default() }
 }
 
 /// On a node from its first moment until it is registered.
 pub fn unregistered() -> CoreTaint {
-    CoreTaint {
-        key: UNREGISTERED.to_owned(),
-        effect: "NoExecute".to_owned(),
-        ..CoreTaint::default()
-    }
+    CoreTaint { key: UNREGISTERED.to_owned(), effect: "NoExecute".to_owned(), ..CoreTaint::default() }
 }
 
 pub fn to_core(taint: &Taint) -> CoreTaint {
@@ -73,8 +65,6 @@ pub fn tolerates(tolerations: &[Toleration], taint: &CoreTaint) -> bool {
             },
             _ => false,
         };
-        (key.is_empty() || key == taint.key)
-            && (effect.is_empty() || effect == taint.effect)
-            && matches_value
+        (key.is_empty() || key == taint.key) && (effect.is_empty() || effect == taint.effect) && matches_value
     })
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{self as ec2, Filter, LocationType};
 use aws_sdk_pricing::types::{Filter as PriceFilter, FilterType};
-use karpenter_aws::report::{
-    Accelerator, CallError, Gpu, InstanceTypeInfo, NetworkCard, NetworkInfo,
-};
+use karpenter_aws::report::{Accelerator, CallError, Gpu, InstanceTypeInfo, NetworkCard, NetworkInfo};
 use serde_json::Value;
 
 use crate::{Wire, error};
@@ -16,19 +14,13 @@ impl Wire {
         let mut zones = self.zones_by_type().await?;
         let filter = |name: &str, values: &[&str]| {
             let values = values.iter().map(|value| (*value).to_owned()).collect();
-            Filter::builder()
-                .name(name)
-                .set_values(Some(values))
-                .build()
+            Filter::builder().name(name).set_values(Some(values)).build()
         };
         let mut pages = self
             .ec2
             .describe_instance_types()
             .filters(filter("supported-virtualization-type", &["hvm"]))
-            .filters(filter(
-                "processor-info.supported-architecture",
-                &["x86_64", "arm64"],
-            ))
+            .filters(filter("processor-info.supported-architecture", &["x86_64", "arm64"]))
             .into_paginator()
             .items()
             .send();
@@ -46,19 +38,13 @@ impl Wire {
     }
 
     async fn zones_by_type(&self) -> Result<BTreeMap<String, Vec<String>>, CallError> {
-        let request = self
-            .ec2
-            .describe_instance_type_offerings()
-            .location_type(LocationType::AvailabilityZone);
+        let request = self.ec2.describe_instance_type_offerings().location_type(LocationType::AvailabilityZone);
         let mut pages = request.into_paginator().items().send();
         let mut zones: BTreeMap<String, Vec<String>> = BTreeMap::new();
         while let Some(offering) = pages.next().await {
             let offering = offering.map_err(error::of("DescribeInstanceTypeOfferings"))?;
             if let (Some(name), Some(zone)) = (offering.instance_type, offering.location) {
-                zones
-                    .entry(name.as_str().to_owned())
-                    .or_default()
-                    .push(zone);
+                zones.entry(name.as_str().to_owned()).or_default().push(zone);
             }
         }
         for list in zones.values_mut() {
@@ -71,10 +57,7 @@ impl Wire {
     /// Two queries, as the price list has bare metal apart.
     pub(crate) async fn on_demand_prices(&self) -> Result<BTreeMap<String, f64>, CallError> {
         let mut all = BTreeMap::new();
-        for (tenancy, family) in [
-            ("Shared", "Compute Instance"),
-            ("Dedicated", "Compute Instance (bare metal)"),
-        ] {
+        for (tenancy, family) in [("Shared", "Compute Instance"), ("Dedicated", "Compute Instance (bare metal)")] {
             let fields = [
                 ("regionCode", self.region()),
                 ("serviceCode", "AmazonEC2"),
@@ -88,21 +71,11 @@ impl Wire {
             let filters = fields
                 .into_iter()
                 .map(|(field, value)| {
-                    PriceFilter::builder()
-                        .r#type(FilterType::TermMatch)
-                        .field(field)
-                        .value(value)
-                        .build()
+                    PriceFilter::builder().r#type(FilterType::TermMatch).field(field).value(value).build()
                 })
                 .collect::<Result<Vec<_>, _>>()
-                .map_err(|failed| {
-                    error::local("GetProducts", "InvalidFilter", failed.to_string())
-                })?;
-            let request = self
-                .pricing
-                .get_products()
-                .service_code("AmazonEC2")
-                .set_filters(Some(filters));
+                .map_err(|failed| error::local("GetProducts", "InvalidFilter", failed.to_string()))?;
+            let request = self.pricing.get_products().service_code("AmazonEC2").set_filters(Some(filters));
             let mut pages = request.into_paginator().items().send();
             while let Some(product) = pages.next().await {
                 let product = product.map_err(error::of("GetProducts"))?;
@@ -132,45 +105,29 @@ impl Wire {
         let mut newest: BTreeMap<(String, String), (i64, f64)> = BTreeMap::new();
         while let Some(entry) = pages.next().await {
             let entry = entry.map_err(error::of("DescribeSpotPriceHistory"))?;
-            let usd = entry
-                .spot_price
-                .as_deref()
-                .and_then(|text| text.parse::<f64>().ok());
+            let usd = entry.spot_price.as_deref().and_then(|text| text.parse::<f64>().ok());
             let at = entry.timestamp.map_or(0, |at| at.secs());
-            if let (Some(name), Some(zone), Some(usd)) =
-                (entry.instance_type, entry.availability_zone, usd)
-            {
+            if let (Some(name), Some(zone), Some(usd)) = (entry.instance_type, entry.availability_zone, usd) {
                 let key = (name.as_str().to_owned(), zone);
                 if newest.get(&key).is_none_or(|(known, _)| *known < at) {
                     newest.insert(key, (at, usd));
                 }
             }
         }
-        Ok(newest
-            .into_iter()
-            .map(|(key, (_, usd))| (key, usd))
-            .collect())
+        Ok(newest.into_iter().map(|(key, (_, usd))| (key, usd)).collect())
     }
 }
 
 /// Type and dollars per hour of one product of the price list (a JSON document).
 fn price(product: &str) -> Option<(String, f64)> {
     let product: Value = serde_json::from_str(product).ok()?;
-    let name = product
-        .pointer("/product/attributes/instanceType")?
-        .as_str()?;
+    let name = product.pointer("/product/attributes/instanceType")?.as_str()?;
     let terms = product.pointer("/terms/OnDemand")?.as_object()?;
     let usd = terms
         .values()
         .filter_map(|term| term.get("priceDimensions")?.as_object())
         .flat_map(|dimensions| dimensions.values())
-        .filter_map(|dimension| {
-            dimension
-                .pointer("/pricePerUnit/USD")?
-                .as_str()?
-                .parse::<f64>()
-                .ok()
-        })
+        .filter_map(|dimension| dimension.pointer("/pricePerUnit/USD")?.as_str()?.parse::<f64>().ok())
         .find(|usd| *usd > 0.0)?;
     Some((name.to_owned(), usd))
 }
@@ -180,48 +137,21 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
     let network = info.network_info.as_ref();
     let storage = info.instance_storage_info.as_ref();
     let ebs = info.ebs_info.as_ref();
-    let words = |list: &[&str]| {
-        list.iter()
-            .map(|word| (*word).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let architectures: Vec<&str> = processor
-        .into_iter()
-        .flat_map(|p| p.supported_architectures())
-        .map(|a| a.as_str())
-        .collect();
-    let usage: Vec<&str> = info
-        .supported_usage_classes()
-        .iter()
-        .map(|class| class.as_str())
-        .collect();
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let architectures: Vec<&str> =
+        processor.into_iter().flat_map(|p| p.supported_architectures()).map(|a| a.as_str()).collect();
+    let usage: Vec<&str> = info.supported_usage_classes().iter().map(|class| class.as_str()).collect();
     InstanceTypeInfo {
         name,
         architectures: words(&architectures),
         usage_classes: words(&usage),
         bare_metal: info.bare_metal.unwrap_or(false),
-        hypervisor: info
-            .hypervisor
-            .as_ref()
-            .map(|h| h.as_str().to_owned())
-            .unwrap_or_default(),
-        vcpus: info
-            .v_cpu_info
-            .as_ref()
-            .and_then(|v| v.default_v_cpus)
-            .map_or(0, i64::from),
-        memory_mib: info
-            .memory_info
-            .as_ref()
-            .and_then(|m| m.size_in_mib)
-            .unwrap_or(0),
-        cpu_manufacturer: processor
-            .and_then(|p| p.manufacturer.clone())
-            .unwrap_or_default(),
+        hypervisor: info.hypervisor.as_ref().map(|h| h.as_str().to_owned()).unwrap_or_default(),
+        vcpus: info.v_cpu_info.as_ref().and_then(|v| v.default_v_cpus).map_or(0, i64::from),
+        memory_mib: info.memory_info.as_ref().and_then(|m| m.size_in_mib).unwrap_or(0),
+        cpu_manufacturer: processor.and_then(|p| p.manufacturer.clone()).unwrap_or_default(),
         sustained_clock_ghz: processor.and_then(|p| p.sustained_clock_speed_in_ghz),
-        encryption_in_transit: network
-            .and_then(|n| n.encryption_in_transit_supported)
-            .unwrap_or(false),
+        encryption_in_transit: network.and_then(|n| n.encryption_in_transit_supported).unwrap_or(false),
         ebs_optimized_default: ebs
             .and_then(|e| e.ebs_optimized_support.as_ref())
             .is_some_and(|s| s.as_str() == "default"),
@@ -229,19 +159,9 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
             .and_then(|e| e.ebs_optimized_info.as_ref()?.maximum_bandwidth_in_mbps)
             .map(i64::from),
         instance_storage_gb: storage.and_then(|s| s.total_size_in_gb),
-        nvme: storage
-            .and_then(|s| s.nvme_support.as_ref())
-            .map(|n| n.as_str().to_owned())
-            .unwrap_or_default(),
+        nvme: storage.and_then(|s| s.nvme_support.as_ref()).map(|n| n.as_str().to_owned()).unwrap_or_default(),
         network: network.map(of_network).unwrap_or_default(),
-        gpus: info
-            .gpu_info
-            .as_ref()
-            .map(|g| g.gpus())
-            .unwrap_or_default()
-            .iter()
-            .map(of_gpu)
-            .collect(),
+        gpus: info.gpu_info.as_ref().map(|g| g.gpus()).unwrap_or_default().iter().map(of_gpu).collect(),
         neuron: info
             .neuron_info
             .as_ref()
@@ -280,11 +200,7 @@ fn of_network(network: &ec2::NetworkInfo) -> NetworkInfo {
                 maximum_interfaces: card.maximum_network_interfaces.map_or(0, i64::from),
             })
             .collect(),
-        efa_maximum_interfaces: network
-            .efa_info
-            .as_ref()
-            .and_then(|e| e.maximum_efa_interfaces)
-            .map(i64::from),
+        efa_maximum_interfaces: network.efa_info.as_ref().and_then(|e| e.maximum_efa_interfaces).map(i64::from),
     }
 }
 
@@ -293,11 +209,7 @@ fn of_gpu(gpu: &ec2::GpuDeviceInfo) -> Gpu {
         name: gpu.name.clone().unwrap_or_default(),
         manufacturer: gpu.manufacturer.clone().unwrap_or_default(),
         count: gpu.count.map_or(0, i64::from),
-        memory_mib: gpu
-            .memory_info
-            .as_ref()
-            .and_then(|m| m.size_in_mib)
-            .map_or(0, i64::from),
+        memory_mib: gpu.memory_info.as_ref().and_then(|m| m.size_in_mib).map_or(0, i64::from),
     }
 }
 
@@ -306,10 +218,6 @@ fn of_neuron(device: &ec2::NeuronDeviceInfo) -> Accelerator {
         name: device.name.clone().unwrap_or_default(),
         manufacturer: "aws".to_owned(),
         count: device.count.map_or(0, i64::from),
-        cores: device
-            .core_info
-            .as_ref()
-            .and_then(|c| c.count)
-            .map_or(0, i64::from),
+        cores: device.core_info.as_ref().and_then(|c| c.count).map_or(0, i64::from),
     }
 }

@@ -6,12 +6,7 @@ use std::error::Error;
 
 /// An error that never left this process.
 pub(crate) fn local(operation: &'static str, code: &str, message: String) -> CallError {
-    CallError {
-        operation,
-        code: code.to_owned(),
-        message,
-        uncertain: false,
-    }
+    CallError { operation, code: code.to_owned(), message, uncertain: false }
 }
 
 /// Turns an SDK error into ours. Uncertain is whatever may have reached the service without an
@@ -33,27 +28,16 @@ where
             SdkError::ConstructionFailure(_) => told("Construction", false),
             SdkError::TimeoutError(_) => told("Timeout", true),
             // A refused connection never carried the request.
-            SdkError::DispatchFailure(failure) => {
-                told("Dispatch", !failure.is_user() && !refused(&error))
-            }
+            SdkError::DispatchFailure(failure) => told("Dispatch", !failure.is_user() && !refused(&error)),
             SdkError::ResponseError(_) => told("Response", true),
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or("Unknown").to_owned();
                 let message = service.err().message().unwrap_or_default().to_owned();
                 let uncertain = matches!(
                     code.as_str(),
-                    "InternalError"
-                        | "InternalFailure"
-                        | "ServiceUnavailable"
-                        | "Unavailable"
-                        | "Unknown"
+                    "InternalError" | "InternalFailure" | "ServiceUnavailable" | "Unavailable" | "Unknown"
                 );
-                CallError {
-                    operation,
-                    code,
-                    message,
-                    uncertain,
-                }
+                CallError { operation, code, message, uncertain }
             }
             _ => told("Unknown", true),
         }
@@ -61,9 +45,7 @@ where
 }
 
 fn refused(error: &dyn Error) -> bool {
-    chain(error)
-        .to_ascii_lowercase()
-        .contains("connection refused")
+    chain(error).to_ascii_lowercase().contains("connection refused")
 }
 
 /// An error and its causes on one line.

@@ -50,17 +50,11 @@ impl Wire {
         let config = aws_config::defaults(BehaviorVersion::latest())
             .app_name(name)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .operation_timeout(OPERATION_TIMEOUT)
-                    .build(),
-            )
+            .timeout_config(TimeoutConfig::builder().operation_timeout(OPERATION_TIMEOUT).build())
             .load()
             .await;
         let region = config.region().map(ToString::to_string).ok_or_else(|| {
-            let message =
-                "no region: expected AWS_REGION, a profile with one, or instance metadata"
-                    .to_owned();
+            let message = "no region: expected AWS_REGION, a profile with one, or instance metadata".to_owned();
             error::local("connect", "MissingRegion", message)
         })?;
         Ok(Self {
@@ -82,70 +76,30 @@ impl Wire {
     /// Carries a call out.
     pub async fn call(&self, call: Call) -> Report {
         match call {
-            Call::Cluster { name } => Report::Cluster {
-                result: self.cluster(&name).await,
-            },
-            Call::InstanceTypes => Report::InstanceTypes {
-                result: self.instance_types().await,
-            },
-            Call::OnDemandPrices => Report::OnDemandPrices {
-                result: self.on_demand_prices().await,
-            },
-            Call::SpotPrices => Report::SpotPrices {
-                result: self.spot_prices().await,
-            },
-            Call::Subnets {
-                class,
-                generation,
-                queries,
-            } => Report::Subnets {
-                class,
-                generation,
-                result: self.subnets(queries).await,
-            },
-            Call::SecurityGroups {
-                class,
-                generation,
-                queries,
-            } => Report::SecurityGroups {
-                class,
-                generation,
-                result: self.security_groups(queries).await,
-            },
-            Call::Images {
-                class,
-                generation,
-                parameters,
-                queries,
-            } => Report::Images {
-                class,
-                generation,
-                result: self.images(&parameters, queries).await,
-            },
+            Call::Cluster { name } => Report::Cluster { result: self.cluster(&name).await },
+            Call::InstanceTypes => Report::InstanceTypes { result: self.instance_types().await },
+            Call::OnDemandPrices => Report::OnDemandPrices { result: self.on_demand_prices().await },
+            Call::SpotPrices => Report::SpotPrices { result: self.spot_prices().await },
+            Call::Subnets { class, generation, queries } => {
+                Report::Subnets { class, generation, result: self.subnets(queries).await }
+            }
+            Call::SecurityGroups { class, generation, queries } => {
+                Report::SecurityGroups { class, generation, result: self.security_groups(queries).await }
+            }
+            Call::Images { class, generation, parameters, queries } => {
+                Report::Images { class, generation, result: self.images(&parameters, queries).await }
+            }
             Call::EnsureInstanceProfile { class, profile } => {
                 let result = self.ensure_profile(&profile).await;
-                Report::InstanceProfile {
-                    class,
-                    name: profile.name,
-                    result,
-                }
+                Report::InstanceProfile { class, name: profile.name, result }
             }
-            Call::DeleteClassResources {
-                class,
-                profile,
-                template_filters,
-            } => {
-                let result = self
-                    .delete_class_resources(profile.as_deref(), template_filters)
-                    .await;
+            Call::DeleteClassResources { class, profile, template_filters } => {
+                let result = self.delete_class_resources(profile.as_deref(), template_filters).await;
                 Report::ClassResourcesDeleted { class, result }
             }
             Call::Instances { filters } => {
                 let asked_at = jiff::Timestamp::now();
-                Report::Instances {
-                    asked_at,
-                    result: self.instances(filters).await,
-                }
+                Report::Instances { asked_at, result: self.instances(filters).await }
             }
             Call::Launch(launch) => {
                 let _turn = self.effects.acquire().await;
@@ -159,40 +113,22 @@ impl Wire {
                     result,
                 }
             }
-            Call::Find {
-                claim,
-                claim_uid,
-                filters,
-            } => Report::Find {
-                claim,
-                claim_uid,
-                result: self.instances(filters).await,
-            },
-            Call::Terminate {
-                provider_id,
-                instance_id,
-            } => {
+            Call::Find { claim, claim_uid, filters } => {
+                Report::Find { claim, claim_uid, result: self.instances(filters).await }
+            }
+            Call::Terminate { provider_id, instance_id } => {
                 let _turn = self.effects.acquire().await;
-                Report::Terminate {
-                    provider_id,
-                    result: self.terminate(&instance_id).await,
-                }
+                Report::Terminate { provider_id, result: self.terminate(&instance_id).await }
             }
         }
     }
 
     fn knows_template(&self, name: &str) -> bool {
-        self.templates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(name)
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     fn remember_template(&self, name: &str) {
-        let mut known = self
-            .templates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TEMPLATES_MAX {
             known.clear();
         }
@@ -200,10 +136,7 @@ impl Wire {
     }
 
     fn forget_template(&self, name: &str) {
-        self.templates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
@@ -215,29 +148,20 @@ fn pricing_client(config: &SdkConfig, region: &str) -> aws_sdk_pricing::Client {
         Some("eu") => "eu-central-1",
         _ => "us-east-1",
     };
-    let config = aws_sdk_pricing::config::Builder::from(config)
-        .region(aws_sdk_pricing::config::Region::new(served))
-        .build();
+    let config =
+        aws_sdk_pricing::config::Builder::from(config).region(aws_sdk_pricing::config::Region::new(served)).build();
     aws_sdk_pricing::Client::from_conf(config)
 }
 
 fn ec2_filters(filters: Filters) -> Option<Vec<aws_sdk_ec2::types::Filter>> {
     let filter = |(name, values): (String, Vec<String>)| {
-        aws_sdk_ec2::types::Filter::builder()
-            .name(name)
-            .set_values(Some(values))
-            .build()
+        aws_sdk_ec2::types::Filter::builder().name(name).set_values(Some(values)).build()
     };
     (!filters.is_empty()).then(|| filters.into_iter().map(filter).collect())
 }
 
-fn ec2_tags(
-    tags: Option<Vec<aws_sdk_ec2::types::Tag>>,
-) -> std::collections::BTreeMap<String, String> {
-    tags.unwrap_or_default()
-        .into_iter()
-        .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
-        .collect()
+fn ec2_tags(tags: Option<Vec<aws_sdk_ec2::types::Tag>>) -> std::collections::BTreeMap<String, String> {
+    tags.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect()
 }
 
 /// A time of the SDK as ours.

@@ -57,40 +57,18 @@ impl Sizing<'_> {
             }
         };
         let gpus = |maker: &str| {
-            info.gpus
-                .iter()
-                .filter(|g| g.manufacturer.eq_ignore_ascii_case(maker))
-                .map(|g| g.count)
-                .sum::<i64>()
+            info.gpus.iter().filter(|g| g.manufacturer.eq_ignore_ascii_case(maker)).map(|g| g.count).sum::<i64>()
         };
         extended("nvidia.com/gpu", gpus("nvidia"));
         extended("amd.com/gpu", gpus("amd"));
         extended("habana.ai/gaudi", gpus("habana"));
-        extended(
-            "aws.amazon.com/neuron",
-            info.neuron.iter().map(|n| n.count).sum(),
-        );
-        extended(
-            "aws.amazon.com/neuroncore",
-            info.neuron.iter().map(|n| n.count * n.cores).sum(),
-        );
-        extended(
-            "vpc.amazonaws.com/efa",
-            info.network.efa_maximum_interfaces.unwrap_or(0),
-        );
+        extended("aws.amazon.com/neuron", info.neuron.iter().map(|n| n.count).sum());
+        extended("aws.amazon.com/neuroncore", info.neuron.iter().map(|n| n.count * n.cores).sum());
+        extended("vpc.amazonaws.com/efa", info.network.efa_maximum_interfaces.unwrap_or(0));
         if is_windows(self.family) {
-            extended(
-                "vpc.amazonaws.com/PrivateIPv4Address",
-                info.network.ipv4_per_interface - 1,
-            );
+            extended("vpc.amazonaws.com/PrivateIPv4Address", info.network.ipv4_per_interface - 1);
         } else {
-            extended(
-                "vpc.amazonaws.com/pod-eni",
-                BRANCH_INTERFACES
-                    .get(info.name.as_str())
-                    .copied()
-                    .unwrap_or(0),
-            );
+            extended("vpc.amazonaws.com/pod-eni", BRANCH_INTERFACES.get(info.name.as_str()).copied().unwrap_or(0));
         }
         capacity
     }
@@ -99,11 +77,7 @@ impl Sizing<'_> {
     /// joined: a fraction by setting.
     fn memory(&self, info: &InstanceTypeInfo) -> i64 {
         let mut bytes = info.memory_mib * MIB;
-        if info
-            .architectures
-            .first()
-            .is_some_and(|first| first == "arm64")
-        {
+        if info.architectures.first().is_some_and(|first| first == "arm64") {
             bytes -= ARM64_HIDDEN;
         }
         #[expect(
@@ -121,78 +95,40 @@ impl Sizing<'_> {
         let interfaces = cards
             .iter()
             .find(|card| card.index == info.network.default_card)
-            .map_or(info.network.maximum_interfaces, |card| {
-                card.maximum_interfaces
-            });
+            .map_or(info.network.maximum_interfaces, |card| card.maximum_interfaces);
         let usable = (interfaces - reserved).max(0);
-        if usable == 0 {
-            0
-        } else {
-            usable * (info.network.ipv4_per_interface - 1) + 2
-        }
+        if usable == 0 { 0 } else { usable * (info.network.ipv4_per_interface - 1) + 2 }
     }
 
     pub(crate) fn max_pods(&self, info: &InstanceTypeInfo) -> i64 {
         let kubelet = self.spec.kubelet.as_ref();
-        let figure = |name: &str| {
-            kubelet
-                .and_then(|kubelet| kubelet.get(name))
-                .and_then(Value::as_i64)
-        };
+        let figure = |name: &str| kubelet.and_then(|kubelet| kubelet.get(name)).and_then(Value::as_i64);
         let most = figure("maxPods").unwrap_or_else(|| {
-            if is_windows(self.family) {
-                110
-            } else {
-                Self::eni_pods(info, self.settings.reserved_enis)
-            }
+            if is_windows(self.family) { 110 } else { Self::eni_pods(info, self.settings.reserved_enis) }
         });
         match figure("podsPerCore").filter(|per_core| *per_core > 0) {
-            Some(per_core) if self.family != AmiFamily::Bottlerocket => {
-                most.min(per_core * info.vcpus)
-            }
+            Some(per_core) if self.family != AmiFamily::Bottlerocket => most.min(per_core * info.vcpus),
             _ => most,
         }
     }
 
     fn storage(&self, info: &InstanceTypeInfo) -> i64 {
         if self.spec.instance_store_policy == Some(InstanceStorePolicy::Raid0)
-            && let Some(gigabytes) = info
-                .instance_storage_gb
-                .filter(|_| !info.nvme.is_empty() && info.nvme != "unsupported")
+            && let Some(gigabytes) =
+                info.instance_storage_gb.filter(|_| !info.nvme.is_empty() && info.nvme != "unsupported")
         {
             return gigabytes * 1_000_000_000;
         }
-        let mappings = self
-            .spec
-            .block_device_mappings
-            .as_deref()
-            .unwrap_or_default();
+        let mappings = self.spec.block_device_mappings.as_deref().unwrap_or_default();
         let device = crate::ami::ephemeral_device(self.family);
         let size = |mapping: &karpenter_api::ec2nodeclass::BlockDeviceMapping| {
             let text = mapping.ebs.as_ref()?.volume_size.as_deref()?;
             karpenter_api::quantity::units(text).ok()
         };
-        let root = mappings
-            .iter()
-            .find(|mapping| mapping.root_volume == Some(true))
-            .and_then(size);
-        let own = || {
-            mappings
-                .iter()
-                .find(|m| m.device_name.as_deref() == Some(device))
-                .and_then(size)
-        };
-        let last = || {
-            mappings
-                .last()
-                .filter(|_| self.family == AmiFamily::Custom)
-                .and_then(size)
-        };
-        let default = if is_windows(self.family) {
-            50 * GIB
-        } else {
-            20 * GIB
-        };
+        let root = mappings.iter().find(|mapping| mapping.root_volume == Some(true)).and_then(size);
+        let own = || mappings.iter().find(|m| m.device_name.as_deref() == Some(device)).and_then(size);
+        let last = || mappings.last().filter(|_| self.family == AmiFamily::Custom).and_then(size);
+        let default = if is_windows(self.family) { 50 * GIB } else { 20 * GIB };
         root.or_else(own).or_else(last).unwrap_or(default)
     }
 
@@ -202,64 +138,41 @@ impl Sizing<'_> {
             AmiFamily::Al2 | AmiFamily::Al2023 | AmiFamily::Custom => Self::eni_pods(info, 0),
             _ => capacity.get(PODS),
         };
-        let mut reserved: Resources = [
-            (CPU, reserved_cpu(info.vcpus)),
-            (MEMORY, (11 * pods + 255) * MIB),
-            (EPHEMERAL_STORAGE, GIB),
-        ]
-        .into_iter()
-        .collect();
+        let mut reserved: Resources =
+            [(CPU, reserved_cpu(info.vcpus)), (MEMORY, (11 * pods + 255) * MIB), (EPHEMERAL_STORAGE, GIB)]
+                .into_iter()
+                .collect();
         reserved.0.extend(self.reserved("kubeReserved").0);
         reserved
     }
 
     /// A map of quantities in the kubelet's settings.
     fn reserved(&self, field: &str) -> Resources {
-        let map = self
-            .spec
-            .kubelet
-            .as_ref()
-            .and_then(|kubelet| kubelet.get(field))
-            .and_then(Value::as_object);
+        let map = self.spec.kubelet.as_ref().and_then(|kubelet| kubelet.get(field)).and_then(Value::as_object);
         map.into_iter()
             .flatten()
-            .filter_map(|(name, amount)| {
-                Some((name.clone(), resources::amount(name, &text(amount))?))
-            })
+            .filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &text(amount))?)))
             .collect()
     }
 
     fn eviction(&self, capacity: &Resources) -> Resources {
-        let hard = self
-            .spec
-            .kubelet
-            .as_ref()
-            .and_then(|kubelet| kubelet.get("evictionHard"))
-            .and_then(Value::as_object);
+        let hard =
+            self.spec.kubelet.as_ref().and_then(|kubelet| kubelet.get("evictionHard")).and_then(Value::as_object);
         let threshold = |signal: &str, resource: &str, default: i64| {
             let Some(value) = hard.and_then(|hard| hard.get(signal)).map(text) else {
                 return default;
             };
             match value.strip_suffix('%') {
                 Some("100") => 0,
-                Some(percent) => percent.parse().map_or(default, |percent: f64| {
-                    share(capacity.get(resource), percent)
-                }),
+                Some(percent) => percent.parse().map_or(default, |percent: f64| share(capacity.get(resource), percent)),
                 None => resources::amount(resource, &value).unwrap_or(default),
             }
         };
         [
-            (
-                MEMORY,
-                threshold("memory.available", MEMORY, EVICTION_MEMORY),
-            ),
+            (MEMORY, threshold("memory.available", MEMORY, EVICTION_MEMORY)),
             (
                 EPHEMERAL_STORAGE,
-                threshold(
-                    "nodefs.available",
-                    EPHEMERAL_STORAGE,
-                    share(capacity.get(EPHEMERAL_STORAGE), 10.0),
-                ),
+                threshold("nodefs.available", EPHEMERAL_STORAGE, share(capacity.get(EPHEMERAL_STORAGE), 10.0)),
             ),
         ]
         .into_iter()
@@ -267,35 +180,24 @@ impl Sizing<'_> {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "sizes are far below 2^52"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
 fn share(amount: i64, percent: f64) -> i64 {
     (amount as f64 * percent / 100.0).ceil() as i64
 }
 
 /// 6 % of the first core, 1 % of the second, 0.5 % of the next two, 0.25 % of the rest.
 fn reserved_cpu(vcpus: i64) -> i64 {
-    let tier = |from: i64, to: i64, per_ten_thousand: i64| {
-        (vcpus.min(to) - from).max(0) * per_ten_thousand
-    };
+    let tier = |from: i64, to: i64, per_ten_thousand: i64| (vcpus.min(to) - from).max(0) * per_ten_thousand;
     let total = tier(0, 1, 600) + tier(1, 2, 100) + tier(2, 4, 50) + tier(4, i64::MAX, 25);
     total / 10
 }
 
 fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 pub(crate) fn is_windows(family: AmiFamily) -> bool {
-    matches!(
-        family,
-        AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025
-    )
+    matches!(family, AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025)
 }
 
 /// Branch interfaces by type, from the VPC CNI's limits.
@@ -326,10 +228,7 @@ mod tests {
                 maximum_interfaces: 3,
                 ipv4_per_interface: 10,
                 default_card: 0,
-                cards: vec![NetworkCard {
-                    index: 0,
-                    maximum_interfaces: 3,
-                }],
+                cards: vec![NetworkCard { index: 0, maximum_interfaces: 3 }],
                 efa_maximum_interfaces: None,
             },
             ..InstanceTypeInfo::default()
@@ -345,25 +244,15 @@ mod tests {
 
     #[test]
     fn m5_large_with_al2023() {
-        let settings = AwsSettings {
-            vm_memory_overhead: 0.075,
-            ..AwsSettings::default()
-        };
+        let settings = AwsSettings { vm_memory_overhead: 0.075, ..AwsSettings::default() };
         let spec = Ec2NodeClassSpec::default();
-        let sizing = Sizing {
-            family: AmiFamily::Al2023,
-            spec: &spec,
-            settings: &settings,
-        };
+        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings };
         let (capacity, allocatable) = sizing.of(&m5_large());
         assert_eq!(capacity.get(PODS), 29);
         assert_eq!(capacity.get(MEMORY), (8192 - 615) * MIB);
         assert_eq!(capacity.get("vpc.amazonaws.com/pod-eni"), 9);
         assert_eq!(allocatable.get(CPU), 1930);
-        assert_eq!(
-            allocatable.get(MEMORY),
-            (8192 - 615 - (11 * 29 + 255) - 100) * MIB
-        );
+        assert_eq!(allocatable.get(MEMORY), (8192 - 615 - (11 * 29 + 255) - 100) * MIB);
         assert_eq!(allocatable.get(EPHEMERAL_STORAGE), 20 * GIB - GIB - 2 * GIB);
     }
 
@@ -374,31 +263,14 @@ mod tests {
             "kubeReserved": { "cpu": "500m" }, "systemReserved": { "memory": "1Gi" },
             "evictionHard": { "memory.available": "5%", "nodefs.available": "100%" },
         });
-        let spec = Ec2NodeClassSpec {
-            kubelet: kubelet.as_object().cloned(),
-            ..Ec2NodeClassSpec::default()
-        };
-        let settings = AwsSettings {
-            vm_memory_overhead: 0.0,
-            ..AwsSettings::default()
-        };
-        let sizing = Sizing {
-            family: AmiFamily::Al2023,
-            spec: &spec,
-            settings: &settings,
-        };
+        let spec = Ec2NodeClassSpec { kubelet: kubelet.as_object().cloned(), ..Ec2NodeClassSpec::default() };
+        let settings = AwsSettings { vm_memory_overhead: 0.0, ..AwsSettings::default() };
+        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings };
         let (capacity, allocatable) = sizing.of(&m5_large());
-        assert_eq!(
-            capacity.get(PODS),
-            10,
-            "podsPerCore x vCPU is less than maxPods"
-        );
+        assert_eq!(capacity.get(PODS), 10, "podsPerCore x vCPU is less than maxPods");
         assert_eq!(allocatable.get(CPU), 1500);
         let eviction = (8192 * MIB * 5 + 99) / 100;
-        assert_eq!(
-            allocatable.get(MEMORY),
-            8192 * MIB - (11 * 29 + 255) * MIB - GIB - eviction
-        );
+        assert_eq!(allocatable.get(MEMORY), 8192 * MIB - (11 * 29 + 255) * MIB - GIB - eviction);
         assert_eq!(allocatable.get(EPHEMERAL_STORAGE), 19 * GIB);
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::ec2nodeclass::{
-    AmiFamily, AmiRequirement, AmiSelectorTerm, AmiStatus, Ec2NodeClass, Ec2NodeClassStatus,
-    SecurityGroupStatus, SubnetStatus,
+    AmiFamily, AmiRequirement, AmiSelectorTerm, AmiStatus, Ec2NodeClass, Ec2NodeClassStatus, SecurityGroupStatus,
+    SubnetStatus,
 };
 use karpenter_api::{conditions as names, labels as keys};
 use karpenter_core::conditions;
@@ -44,14 +44,7 @@ pub(crate) struct Class {
 
 impl Class {
     pub(crate) fn new(object: Ec2NodeClass) -> Self {
-        Self {
-            object,
-            subnets: None,
-            groups: None,
-            images: None,
-            profile: None,
-            cleaned: false,
-        }
+        Self { object, subnets: None, groups: None, images: None, profile: None, cleaned: false }
     }
 
     /// A newer version of the object. A new spec makes every answer void.
@@ -83,22 +76,14 @@ impl Class {
 
     pub(crate) fn learn_subnets(&mut self, at: Timestamp, result: Result<Vec<Subnet>, CallError>) {
         let result = result.map(|mut subnets| {
-            subnets.sort_by(|a, b| {
-                b.available_addresses
-                    .cmp(&a.available_addresses)
-                    .then_with(|| a.id.cmp(&b.id))
-            });
+            subnets.sort_by(|a, b| b.available_addresses.cmp(&a.available_addresses).then_with(|| a.id.cmp(&b.id)));
             subnets.dedup_by(|a, b| a.id == b.id);
             subnets
         });
         self.subnets = Some(Answer { at, result });
     }
 
-    pub(crate) fn learn_groups(
-        &mut self,
-        at: Timestamp,
-        result: Result<Vec<SecurityGroup>, CallError>,
-    ) {
+    pub(crate) fn learn_groups(&mut self, at: Timestamp, result: Result<Vec<SecurityGroup>, CallError>) {
         let result = result.map(|mut groups| {
             groups.sort_by(|a, b| a.id.cmp(&b.id));
             groups.dedup_by(|a, b| a.id == b.id);
@@ -137,76 +122,33 @@ impl Class {
         let (class, generation) = (self.name().to_owned(), self.generation());
         let spec = &self.object.spec;
         if is_due(self.subnets.as_ref().map(|a| a.at), SUBNETS_EVERY) {
-            let queries = spec
-                .subnet_selector_terms
-                .iter()
-                .map(|t| filters(t.tags.as_ref(), &[("subnet-id", t.id.as_ref())]));
-            let call = Call::Subnets {
-                class: class.clone(),
-                generation,
-                queries: queries.collect(),
-            };
+            let queries =
+                spec.subnet_selector_terms.iter().map(|t| filters(t.tags.as_ref(), &[("subnet-id", t.id.as_ref())]));
+            let call = Call::Subnets { class: class.clone(), generation, queries: queries.collect() };
             due.push(("subnets", call));
         }
         let none = |empty: bool, every| if empty { NOTHING_EVERY } else { every };
-        let no_groups = self
-            .groups
-            .as_ref()
-            .is_some_and(|a| a.result.as_ref().is_ok_and(Vec::is_empty));
-        if is_due(
-            self.groups.as_ref().map(|a| a.at),
-            none(no_groups, GROUPS_EVERY),
-        ) {
-            let queries = spec.security_group_selector_terms.iter().map(|t| {
-                filters(
-                    t.tags.as_ref(),
-                    &[("group-id", t.id.as_ref()), ("group-name", t.name.as_ref())],
-                )
-            });
-            let call = Call::SecurityGroups {
-                class: class.clone(),
-                generation,
-                queries: queries.collect(),
-            };
+        let no_groups = self.groups.as_ref().is_some_and(|a| a.result.as_ref().is_ok_and(Vec::is_empty));
+        if is_due(self.groups.as_ref().map(|a| a.at), none(no_groups, GROUPS_EVERY)) {
+            let queries = spec
+                .security_group_selector_terms
+                .iter()
+                .map(|t| filters(t.tags.as_ref(), &[("group-id", t.id.as_ref()), ("group-name", t.name.as_ref())]));
+            let call = Call::SecurityGroups { class: class.clone(), generation, queries: queries.collect() };
             due.push(("security-groups", call));
         }
-        let no_images = self
-            .images
-            .as_ref()
-            .is_some_and(|a| a.result.as_ref().is_ok_and(|i| i.images.is_empty()));
+        let no_images = self.images.as_ref().is_some_and(|a| a.result.as_ref().is_ok_and(|i| i.images.is_empty()));
         if let Some(kubernetes) = kubernetes
-            && is_due(
-                self.images.as_ref().map(|a| a.at),
-                none(no_images, IMAGES_EVERY),
-            )
+            && is_due(self.images.as_ref().map(|a| a.at), none(no_images, IMAGES_EVERY))
         {
-            let parameters = self
-                .parameters(kubernetes)
-                .into_iter()
-                .map(|parameter| parameter.name)
-                .collect();
-            let queries = spec
-                .ami_selector_terms
-                .iter()
-                .filter_map(image_query)
-                .collect();
-            due.push((
-                "images",
-                Call::Images {
-                    class: class.clone(),
-                    generation,
-                    parameters,
-                    queries,
-                },
-            ));
+            let parameters = self.parameters(kubernetes).into_iter().map(|parameter| parameter.name).collect();
+            let queries = spec.ami_selector_terms.iter().filter_map(image_query).collect();
+            due.push(("images", Call::Images { class: class.clone(), generation, parameters, queries }));
         }
         if let Some(profile) = self.managed_profile(settings)
             && is_due(self.profile.as_ref().map(|a| a.at), PROFILE_EVERY)
         {
-            due.push((
-                "instance-profile",
-                Call::EnsureInstanceProfile { class, profile },
-            ));
+            due.push(("instance-profile", Call::EnsureInstanceProfile { class, profile }));
         }
         (due, next)
     }
@@ -216,12 +158,9 @@ impl Class {
         let terms = &self.object.spec.ami_selector_terms;
         let aliases = terms.iter().filter_map(ami::alias);
         let of_aliases = aliases.flat_map(|alias| ami::parameters(&alias, kubernetes));
-        let own = terms.iter().filter_map(|term| {
-            Some(ami::Parameter {
-                name: term.ssm_parameter.clone()?,
-                fits: Vec::new(),
-            })
-        });
+        let own = terms
+            .iter()
+            .filter_map(|term| Some(ami::Parameter { name: term.ssm_parameter.clone()?, fits: Vec::new() }));
         of_aliases.chain(own).collect()
     }
 
@@ -230,41 +169,23 @@ impl Class {
         let role = self.object.spec.role.as_ref()?;
         let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
         let (cluster, region) = (&settings.cluster_name, &settings.region);
-        let name = format!(
-            "{cluster}_{}",
-            hash_name(&format!("{region}/{}/{uid}/{role}", self.name()))
-        );
+        let name = format!("{cluster}_{}", hash_name(&format!("{region}/{}/{uid}/{role}", self.name())));
         let tags = [
-            (
-                format!("kubernetes.io/cluster/{cluster}"),
-                "owned".to_owned(),
-            ),
+            (format!("kubernetes.io/cluster/{cluster}"), "owned".to_owned()),
             (keys::TAG_CLUSTER.to_owned(), cluster.clone()),
             (keys::EC2_NODE_CLASS.to_owned(), self.name().to_owned()),
             (keys::REGION.to_owned(), region.clone()),
         ];
         let path = format!("/karpenter/{region}/{cluster}/{uid}/");
-        Some(InstanceProfile {
-            name,
-            path,
-            role: role.clone(),
-            tags: tags.into_iter().collect(),
-        })
+        Some(InstanceProfile { name, path, role: role.clone(), tags: tags.into_iter().collect() })
     }
 
     /// The images that were found, newest first, each with the nodes it fits.
     fn amis(&self, kubernetes: &str, now: Timestamp) -> Vec<AmiStatus> {
-        let Some(Answer {
-            result: Ok(found), ..
-        }) = &self.images
-        else {
+        let Some(Answer { result: Ok(found), .. }) = &self.images else {
             return Vec::new();
         };
-        let by_id: BTreeMap<&str, &Image> = found
-            .images
-            .iter()
-            .map(|image| (image.id.as_str(), image))
-            .collect();
+        let by_id: BTreeMap<&str, &Image> = found.images.iter().map(|image| (image.id.as_str(), image)).collect();
         let mut all: Vec<(&Image, Vec<AmiRequirement>)> = Vec::new();
         let mut named: Vec<&str> = Vec::new();
         for parameter in self.parameters(kubernetes) {
@@ -273,27 +194,16 @@ impl Class {
                 continue;
             };
             named.push(&image.id);
-            let kinds = if parameter.fits.is_empty() {
-                vec![of_architecture(image)]
-            } else {
-                parameter.fits
-            };
+            let kinds = if parameter.fits.is_empty() { vec![of_architecture(image)] } else { parameter.fits };
             all.extend(kinds.into_iter().map(|requirements| (*image, requirements)));
         }
-        for image in found
-            .images
-            .iter()
-            .filter(|image| !named.contains(&image.id.as_str()))
-        {
+        for image in found.images.iter().filter(|image| !named.contains(&image.id.as_str())) {
             all.push((image, of_architecture(image)));
         }
         // Per kind of node: what is not deprecated before what is, then the newest.
         let deprecated = |image: &Image| image.deprecated.is_some_and(|at| at <= now);
         all.sort_by(|(a, _), (b, _)| {
-            deprecated(a)
-                .cmp(&deprecated(b))
-                .then_with(|| b.created.cmp(&a.created))
-                .then_with(|| a.id.cmp(&b.id))
+            deprecated(a).cmp(&deprecated(b)).then_with(|| b.created.cmp(&a.created)).then_with(|| a.id.cmp(&b.id))
         });
         let mut kept: Vec<AmiStatus> = Vec::new();
         let mut kept_created: Vec<Option<Timestamp>> = Vec::new();
@@ -310,11 +220,7 @@ impl Class {
             kept_created.push(image.created);
         }
         let mut order: Vec<usize> = (0..kept.len()).collect();
-        order.sort_by(|a, b| {
-            kept_created[*b]
-                .cmp(&kept_created[*a])
-                .then_with(|| kept[*a].id.cmp(&kept[*b].id))
-        });
+        order.sort_by(|a, b| kept_created[*b].cmp(&kept_created[*a]).then_with(|| kept[*a].id.cmp(&kept[*b].id)));
         order.into_iter().map(|at| kept[at].clone()).collect()
     }
 
@@ -330,8 +236,7 @@ impl Class {
         let mut list = status.conditions.take().unwrap_or_default();
         let generation = self.object.metadata.generation;
         let mut judged: Vec<(&'static str, Judgement)> = Vec::new();
-        let mut judge =
-            |condition: &'static str, verdict: Judgement| judged.push((condition, verdict));
+        let mut judge = |condition: &'static str, verdict: Judgement| judged.push((condition, verdict));
 
         let subnets = known(self.subnets.as_ref());
         judge(
@@ -346,11 +251,8 @@ impl Class {
             },
         );
         status.subnets = found(subnets).map(|all| {
-            let status = |s: &Subnet| SubnetStatus {
-                id: s.id.clone(),
-                zone: s.zone.clone(),
-                zone_id: some(&s.zone_id),
-            };
+            let status =
+                |s: &Subnet| SubnetStatus { id: s.id.clone(), zone: s.zone.clone(), zone_id: some(&s.zone_id) };
             all.iter().map(status).collect()
         });
         let groups = known(self.groups.as_ref());
@@ -365,29 +267,17 @@ impl Class {
                 other => verdict(other),
             },
         );
-        status.security_groups = found(groups).map(|all| {
-            all.iter()
-                .map(|g| SecurityGroupStatus {
-                    id: g.id.clone(),
-                    name: some(&g.name),
-                })
-                .collect()
-        });
-        let amis = cluster
-            .map(|cluster| self.amis(&cluster.version, now))
-            .unwrap_or_default();
-        let alias = cluster.map_or(Ok(()), |cluster| {
-            ami::check_alias(&spec.ami_selector_terms, &cluster.version)
-        });
+        status.security_groups = found(groups)
+            .map(|all| all.iter().map(|g| SecurityGroupStatus { id: g.id.clone(), name: some(&g.name) }).collect());
+        let amis = cluster.map(|cluster| self.amis(&cluster.version, now)).unwrap_or_default();
+        let alias = cluster.map_or(Ok(()), |cluster| ami::check_alias(&spec.ami_selector_terms, &cluster.version));
         judge(
             names::AMIS_READY,
             match (alias, known(self.images.as_ref())) {
                 (Err(unsupported), _) => Err(("AMINotFound".to_owned(), unsupported.to_string())),
-                (Ok(()), Some(Ok(_))) if amis.is_empty() => Err(nothing(
-                    "AMINotFound",
-                    "spec.amiSelectorTerms resolved to no image",
-                    &spec.ami_selector_terms,
-                )),
+                (Ok(()), Some(Ok(_))) if amis.is_empty() => {
+                    Err(nothing("AMINotFound", "spec.amiSelectorTerms resolved to no image", &spec.ami_selector_terms))
+                }
                 (Ok(()), other) => verdict(other),
             },
         );
@@ -403,12 +293,8 @@ impl Class {
                 judge(names::INSTANCE_PROFILE_READY, verdict(made));
             }
             (None, None) => {
-                let message =
-                    "spec: found neither role nor instanceProfile, expected one of them".to_owned();
-                judge(
-                    names::INSTANCE_PROFILE_READY,
-                    Err(("InstanceProfileNotFound".to_owned(), message)),
-                );
+                let message = "spec: found neither role nor instanceProfile, expected one of them".to_owned();
+                judge(names::INSTANCE_PROFILE_READY, Err(("InstanceProfileNotFound".to_owned(), message)));
             }
         }
         judge(names::CAPACITY_RESERVATIONS_READY, Ok(true));
@@ -418,67 +304,39 @@ impl Class {
                 None => Ok(true),
                 Some(_) => Err((
                     "PlacementGroupResolutionFailed".to_owned(),
-                    "spec.placementGroupSelector: placement groups are not supported yet"
-                        .to_owned(),
+                    "spec.placementGroupSelector: placement groups are not supported yet".to_owned(),
                 )),
             },
         );
-        let dependencies = judged
-            .iter()
-            .all(|(_, verdict)| matches!(verdict, Ok(true)));
-        judged.push((
-            names::VALIDATION_SUCCEEDED,
-            self.validate(cluster, dependencies),
-        ));
-        let ready = judged
-            .iter()
-            .all(|(_, verdict)| matches!(verdict, Ok(true)));
+        let dependencies = judged.iter().all(|(_, verdict)| matches!(verdict, Ok(true)));
+        judged.push((names::VALIDATION_SUCCEEDED, self.validate(cluster, dependencies)));
+        let ready = judged.iter().all(|(_, verdict)| matches!(verdict, Ok(true)));
         for (condition, verdict) in judged {
             let (value, reason, message) = match &verdict {
                 // Launches are not tried by dry run here: the first real one tells.
-                Ok(true) if condition == names::VALIDATION_SUCCEEDED => {
-                    ("True", "DryRunDisabled", "")
-                }
+                Ok(true) if condition == names::VALIDATION_SUCCEEDED => ("True", "DryRunDisabled", ""),
                 Ok(true) => ("True", condition, ""),
-                Ok(false) if condition == names::VALIDATION_SUCCEEDED => (
-                    "Unknown",
-                    "DependenciesNotReady",
-                    "waiting for what is not ready",
-                ),
-                Ok(false) => (
-                    "Unknown",
-                    "AwaitingReconciliation",
-                    "object is awaiting reconciliation",
-                ),
+                Ok(false) if condition == names::VALIDATION_SUCCEEDED => {
+                    ("Unknown", "DependenciesNotReady", "waiting for what is not ready")
+                }
+                Ok(false) => ("Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"),
                 Err((reason, message)) => ("False", reason.as_str(), message.as_str()),
             };
-            conditions::set(
-                &mut list, condition, value, reason, message, generation, now,
-            );
+            conditions::set(&mut list, condition, value, reason, message, generation, now);
         }
         let not_true: Vec<String> = list
             .iter()
             .filter(|c| c.type_ != names::READY && c.status != "True")
             .map(|c| format!("{}={}", c.type_, c.status))
             .collect();
-        let is_false = list
-            .iter()
-            .any(|c| c.type_ != names::READY && c.status == "False");
+        let is_false = list.iter().any(|c| c.type_ != names::READY && c.status == "False");
         let (value, reason) = match (ready, is_false) {
             (true, _) => ("True", names::READY),
             (false, true) => ("False", "UnhealthyDependents"),
             (false, false) => ("Unknown", "ReconcilingDependents"),
         };
         let message = not_true.join(", ");
-        conditions::set(
-            &mut list,
-            names::READY,
-            value,
-            reason,
-            &message,
-            generation,
-            now,
-        );
+        conditions::set(&mut list, names::READY, value, reason, &message, generation, now);
         status.conditions = Some(list);
         status
     }
@@ -539,11 +397,7 @@ fn verdict<T>(answer: Option<Result<&T, &CallError>>) -> Judgement {
 /// A condition's reason must be one word.
 fn word(code: &str) -> String {
     let word: String = code.chars().filter(char::is_ascii_alphanumeric).collect();
-    if word.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        word
-    } else {
-        "CallFailed".to_owned()
-    }
+    if word.starts_with(|c: char| c.is_ascii_alphabetic()) { word } else { "CallFailed".to_owned() }
 }
 
 fn nothing(reason: &str, message: &str, terms: impl serde::Serialize) -> (String, String) {
@@ -556,14 +410,8 @@ fn some(text: &str) -> Option<String> {
 }
 
 fn of_architecture(image: &Image) -> Vec<AmiRequirement> {
-    let arch = architecture(&image.architecture)
-        .unwrap_or("amd64")
-        .to_owned();
-    vec![AmiRequirement {
-        key: keys::ARCH.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![arch]),
-    }]
+    let arch = architecture(&image.architecture).unwrap_or("amd64").to_owned();
+    vec![AmiRequirement { key: keys::ARCH.to_owned(), operator: "In".to_owned(), values: Some(vec![arch]) }]
 }
 
 /// A selector term as EC2 filters. EC2 itself reads `*` in a value as a wildcard.
@@ -593,9 +441,5 @@ fn image_query(term: &AmiSelectorTerm) -> Option<ImageQuery> {
         (None, Some(_)) => vec!["self".to_owned(), "amazon".to_owned()],
         (None, None) => Vec::new(),
     };
-    Some(ImageQuery {
-        ids: term.id.iter().cloned().collect(),
-        owners,
-        filters,
-    })
+    Some(ImageQuery { ids: term.id.iter().cloned().collect(), owners, filters })
 }

@@ -23,155 +23,57 @@ pub(crate) fn requirements(
     let mut one = |key: &str, value: String| {
         all.0.insert(key.to_owned(), Requirement::one_of([value]));
     };
-    let (name_family, size) = info
-        .name
-        .split_once('.')
-        .unwrap_or((info.name.as_str(), ""));
-    let category: String = name_family
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect();
-    let generation: String = name_family
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let (name_family, size) = info.name.split_once('.').unwrap_or((info.name.as_str(), ""));
+    let category: String = name_family.chars().take_while(char::is_ascii_alphabetic).collect();
+    let generation: String =
+        name_family.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     one(keys::INSTANCE_TYPE, info.name.clone());
     one(keys::REGION, region.to_owned());
-    one(
-        keys::OS,
-        if is_windows(family) {
-            "windows"
-        } else {
-            "linux"
-        }
-        .to_owned(),
-    );
+    one(keys::OS, if is_windows(family) { "windows" } else { "linux" }.to_owned());
     one(keys::INSTANCE_FAMILY, name_family.to_owned());
     one(keys::INSTANCE_SIZE, size.to_owned());
     one(keys::INSTANCE_CATEGORY, category);
-    one(
-        keys::INSTANCE_CAPABILITY_FLEX,
-        name_family.contains("-flex").to_string(),
-    );
+    one(keys::INSTANCE_CAPABILITY_FLEX, name_family.contains("-flex").to_string());
     one(keys::INSTANCE_CPU, info.vcpus.to_string());
     one(keys::INSTANCE_MEMORY, info.memory_mib.to_string());
     one(keys::INSTANCE_HYPERVISOR, info.hypervisor.clone());
-    one(
-        keys::INSTANCE_ENCRYPTION_IN_TRANSIT,
-        info.encryption_in_transit.to_string(),
-    );
+    one(keys::INSTANCE_ENCRYPTION_IN_TRANSIT, info.encryption_in_transit.to_string());
     let mut optional = |key: &str, value: Option<String>| {
-        all.0.insert(
-            key.to_owned(),
-            value.map_or_else(Requirement::does_not_exist, |v| Requirement::one_of([v])),
-        );
+        all.0.insert(key.to_owned(), value.map_or_else(Requirement::does_not_exist, |v| Requirement::one_of([v])));
     };
-    optional(
-        keys::INSTANCE_GENERATION,
-        (!generation.is_empty()).then_some(generation),
-    );
-    optional(
-        keys::WINDOWS_BUILD,
-        ami::windows_release(family).map(|(_, build)| build.to_owned()),
-    );
+    optional(keys::INSTANCE_GENERATION, (!generation.is_empty()).then_some(generation));
+    optional(keys::WINDOWS_BUILD, ami::windows_release(family).map(|(_, build)| build.to_owned()));
     let manufacturer = info.cpu_manufacturer.to_ascii_lowercase();
-    optional(
-        keys::INSTANCE_CPU_MANUFACTURER,
-        (!manufacturer.is_empty()).then_some(manufacturer),
-    );
+    optional(keys::INSTANCE_CPU_MANUFACTURER, (!manufacturer.is_empty()).then_some(manufacturer));
     #[expect(clippy::cast_possible_truncation, reason = "a clock speed in MHz")]
-    optional(
-        keys::INSTANCE_CPU_CLOCK,
-        info.sustained_clock_ghz
-            .map(|ghz| ((ghz * 1000.0).round() as i64).to_string()),
-    );
-    let ebs = info
-        .ebs_maximum_bandwidth_mbps
-        .filter(|_| info.ebs_optimized_default);
-    optional(
-        keys::INSTANCE_EBS_BANDWIDTH,
-        ebs.map(|mbps| mbps.to_string()),
-    );
-    optional(
-        keys::INSTANCE_NETWORK_BANDWIDTH,
-        BANDWIDTH
-            .get(info.name.as_str())
-            .map(|mbps| (*mbps).to_owned()),
-    );
-    let nvme = info
-        .instance_storage_gb
-        .filter(|_| !matches!(info.nvme.as_str(), "" | "unsupported"));
+    optional(keys::INSTANCE_CPU_CLOCK, info.sustained_clock_ghz.map(|ghz| ((ghz * 1000.0).round() as i64).to_string()));
+    let ebs = info.ebs_maximum_bandwidth_mbps.filter(|_| info.ebs_optimized_default);
+    optional(keys::INSTANCE_EBS_BANDWIDTH, ebs.map(|mbps| mbps.to_string()));
+    optional(keys::INSTANCE_NETWORK_BANDWIDTH, BANDWIDTH.get(info.name.as_str()).map(|mbps| (*mbps).to_owned()));
+    let nvme = info.instance_storage_gb.filter(|_| !matches!(info.nvme.as_str(), "" | "unsupported"));
     optional(keys::INSTANCE_LOCAL_NVME, nvme.map(|gb| gb.to_string()));
     let gpu = info.gpus.first();
     optional(keys::INSTANCE_GPU_NAME, gpu.map(|gpu| kebab(&gpu.name)));
-    optional(
-        keys::INSTANCE_GPU_MANUFACTURER,
-        gpu.map(|gpu| kebab(&gpu.manufacturer)),
-    );
-    optional(
-        keys::INSTANCE_GPU_COUNT,
-        gpu.map(|gpu| gpu.count.to_string()),
-    );
-    optional(
-        keys::INSTANCE_GPU_MEMORY,
-        gpu.map(|gpu| gpu.memory_mib.to_string()),
-    );
+    optional(keys::INSTANCE_GPU_MANUFACTURER, gpu.map(|gpu| kebab(&gpu.manufacturer)));
+    optional(keys::INSTANCE_GPU_COUNT, gpu.map(|gpu| gpu.count.to_string()));
+    optional(keys::INSTANCE_GPU_MEMORY, gpu.map(|gpu| gpu.memory_mib.to_string()));
     let accelerator = info.neuron.first().or(info.inference.first());
-    optional(
-        keys::INSTANCE_ACCELERATOR_NAME,
-        accelerator.map(|a| kebab(&a.name)),
-    );
-    optional(
-        keys::INSTANCE_ACCELERATOR_MANUFACTURER,
-        accelerator.map(|a| kebab(&a.manufacturer)),
-    );
-    optional(
-        keys::INSTANCE_ACCELERATOR_COUNT,
-        accelerator.map(|a| a.count.to_string()),
-    );
+    optional(keys::INSTANCE_ACCELERATOR_NAME, accelerator.map(|a| kebab(&a.name)));
+    optional(keys::INSTANCE_ACCELERATOR_MANUFACTURER, accelerator.map(|a| kebab(&a.manufacturer)));
+    optional(keys::INSTANCE_ACCELERATOR_COUNT, accelerator.map(|a| a.count.to_string()));
     let mut many = |key: &str, values: Vec<String>| {
         all.0.insert(key.to_owned(), Requirement::one_of(values));
     };
-    many(
-        keys::ARCH,
-        info.architectures
-            .iter()
-            .filter_map(|arch| architecture(arch))
-            .map(str::to_owned)
-            .collect(),
-    );
-    many(
-        keys::ZONE,
-        offerings.iter().map(|o| o.zone.clone()).collect(),
-    );
-    many(
-        keys::ZONE_ID,
-        offerings
-            .iter()
-            .map(|o| o.zone_id.clone())
-            .filter(|id| !id.is_empty())
-            .collect(),
-    );
-    many(
-        keys::CAPACITY_TYPE,
-        offerings
-            .iter()
-            .map(|o| o.capacity_type.as_str().to_owned())
-            .collect(),
-    );
-    many(
-        keys::INSTANCE_TENANCY,
-        vec!["default".to_owned(), "dedicated".to_owned()],
-    );
+    many(keys::ARCH, info.architectures.iter().filter_map(|arch| architecture(arch)).map(str::to_owned).collect());
+    many(keys::ZONE, offerings.iter().map(|o| o.zone.clone()).collect());
+    many(keys::ZONE_ID, offerings.iter().map(|o| o.zone_id.clone()).filter(|id| !id.is_empty()).collect());
+    many(keys::CAPACITY_TYPE, offerings.iter().map(|o| o.capacity_type.as_str().to_owned()).collect());
+    many(keys::INSTANCE_TENANCY, vec!["default".to_owned(), "dedicated".to_owned()]);
     all
 }
 
 /// The labels of one node of the type: those that leave no choice, and what its launch chose.
-pub(crate) fn of_node(
-    requirements: &Requirements,
-    chosen: &[(&str, String)],
-) -> BTreeMap<String, String> {
+pub(crate) fn of_node(requirements: &Requirements, chosen: &[(&str, String)]) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<String, String> = requirements
         .0
         .iter()
@@ -179,12 +81,7 @@ pub(crate) fn of_node(
         .filter_map(|(key, requirement)| Some((key.clone(), requirement.values.first()?.clone())))
         .filter(|(_, value)| !value.is_empty())
         .collect();
-    labels.extend(
-        chosen
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(k, v)| ((*k).to_owned(), v.clone())),
-    );
+    labels.extend(chosen.iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| ((*k).to_owned(), v.clone())));
     labels
 }
 
@@ -203,9 +100,5 @@ fn kebab(name: &str) -> String {
 
 /// Baseline bandwidth in Mbit/s by type, from EC2's documentation.
 static BANDWIDTH: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::new(|| {
-    include_str!("../data/network-bandwidth.tsv")
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_once('\t'))
-        .collect()
+    include_str!("../data/network-bandwidth.tsv").lines().skip(1).filter_map(|line| line.split_once('\t')).collect()
 });

@@ -14,10 +14,7 @@ use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, Offering,
 use karpenter_core::requirements::{Requirement, Requirements};
 use karpenter_core::resources::PODS;
 
-use crate::call::{
-    BlockDevice, Call, FleetConfig, Launch, LaunchKnowledge, LaunchTemplate, MetadataOptions,
-    Override,
-};
+use crate::call::{BlockDevice, Call, FleetConfig, Launch, LaunchKnowledge, LaunchTemplate, MetadataOptions, Override};
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::{Aws, ami, hash_name};
@@ -33,81 +30,41 @@ struct Candidate {
 
 impl Candidate {
     fn cheapest(&self) -> Price {
-        self.offerings
-            .iter()
-            .map(|o| o.price)
-            .min()
-            .unwrap_or(Price::MAX)
+        self.offerings.iter().map(|o| o.price).min().unwrap_or(Price::MAX)
     }
 }
 
 /// Plans the launch. Everything that can go wrong is told apart: see `LaunchProblem`.
 pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> {
     let class_name = &claim.spec.node_class_ref.name;
-    let not_ready =
-        || LaunchProblem::NodeClassNotReady(format!("EC2NodeClass {class_name:?} is not ready"));
-    let class = aws
-        .classes
-        .get(class_name)
-        .filter(|class| !class.is_deleting())
-        .ok_or_else(not_ready)?;
+    let not_ready = || LaunchProblem::NodeClassNotReady(format!("EC2NodeClass {class_name:?} is not ready"));
+    let class = aws.classes.get(class_name).filter(|class| !class.is_deleting()).ok_or_else(not_ready)?;
     let status = class.object.status.as_ref().ok_or_else(not_ready)?;
-    if !karpenter_core::conditions::is_true(
-        status.conditions.as_deref(),
-        karpenter_api::conditions::READY,
-    ) {
+    if !karpenter_core::conditions::is_true(status.conditions.as_deref(), karpenter_api::conditions::READY) {
         return Err(not_ready());
     }
-    let cluster = aws
-        .cluster()
-        .ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
-    let rows = aws
-        .rows
-        .get(class_name)
-        .ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
+    let cluster = aws.cluster().ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
+    let rows =
+        aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
     let wanted = requirements(&claim.spec.requirements);
     let requests = requests(claim);
     let candidates = candidates(rows, &wanted, &requests);
-    let flexible = claim
-        .spec
-        .requirements
-        .iter()
-        .any(|r| r.min_values.is_some());
-    let mut candidates = if flexible {
-        candidates
-    } else {
-        without_dear_spot(without_exotic(candidates))
-    };
-    candidates.sort_by(|a, b| {
-        a.cheapest()
-            .cmp(&b.cheapest())
-            .then_with(|| a.row.name.cmp(&b.row.name))
-    });
+    let flexible = claim.spec.requirements.iter().any(|r| r.min_values.is_some());
+    let mut candidates = if flexible { candidates } else { without_dear_spot(without_exotic(candidates)) };
+    candidates.sort_by(|a, b| a.cheapest().cmp(&b.cheapest()).then_with(|| a.row.name.cmp(&b.row.name)));
     candidates.truncate(TYPES_MAX);
-    let capacity_type = candidates
-        .iter()
-        .flat_map(|c| &c.offerings)
-        .map(|o| o.capacity_type)
-        .min()
-        .ok_or_else(|| {
+    let capacity_type =
+        candidates.iter().flat_map(|c| &c.offerings).map(|o| o.capacity_type).min().ok_or_else(|| {
             LaunchProblem::InsufficientCapacity(
                 "all requested instance types were unavailable during launch".to_owned(),
             )
         })?;
     for candidate in &mut candidates {
-        candidate
-            .offerings
-            .retain(|offering| offering.capacity_type == capacity_type);
+        candidate.offerings.retain(|offering| offering.capacity_type == capacity_type);
     }
     candidates.retain(|candidate| !candidate.offerings.is_empty());
     let spot = capacity_type == CapacityType::Spot;
-    let templates = Templates {
-        aws,
-        claim,
-        class,
-        cluster,
-        capacity_type,
-    };
+    let templates = Templates { aws, claim, class, cluster, capacity_type };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
     let uid = claim.metadata.uid.clone().unwrap_or_default();
     let name = claim.metadata.name.clone().unwrap_or_default();
@@ -119,11 +76,7 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> 
         client_token: uid.clone(),
         claim_uid: uid,
         spot,
-        allocation_strategy: if spot {
-            "price-capacity-optimized"
-        } else {
-            "lowest-price"
-        },
+        allocation_strategy: if spot { "price-capacity-optimized" } else { "lowest-price" },
         configs,
         tags,
         context: class.object.spec.context.clone(),
@@ -138,11 +91,7 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> 
 /// What a claim is told of the class it was launched with.
 pub(crate) fn annotations(class: &Class) -> BTreeMap<String, String> {
     let hash = karpenter_api::hash::ec2_node_class_hash(&class.object);
-    let profile = class
-        .object
-        .status
-        .as_ref()
-        .and_then(|status| status.instance_profile.clone());
+    let profile = class.object.status.as_ref().and_then(|status| status.instance_profile.clone());
     [
         Some((keys::EC2_NODE_CLASS_HASH.to_owned(), hash)),
         Some((
@@ -165,37 +114,20 @@ fn requirements(specs: &[RequirementSpec]) -> Requirements {
 }
 
 fn requests(claim: &NodeClaim) -> Resources {
-    let requests = claim
-        .spec
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
+    let requests = claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     requests
         .into_iter()
         .flatten()
         .filter_map(|(name, amount)| {
-            Some((
-                name.clone(),
-                karpenter_core::resources::amount(name, &amount.to_string())?,
-            ))
+            Some((name.clone(), karpenter_core::resources::amount(name, &amount.to_string())?))
         })
         .collect()
 }
 
-fn candidates(
-    rows: &[Arc<InstanceType>],
-    wanted: &Requirements,
-    requests: &Resources,
-) -> Vec<Candidate> {
-    let allows = |key: &str, value: &str| {
-        wanted
-            .get(key)
-            .is_none_or(|requirement| requirement.has(value))
-    };
+fn candidates(rows: &[Arc<InstanceType>], wanted: &Requirements, requests: &Resources) -> Vec<Candidate> {
+    let allows = |key: &str, value: &str| wanted.get(key).is_none_or(|requirement| requirement.has(value));
     rows.iter()
-        .filter(|row| {
-            row.requirements.intersects(wanted).is_ok() && requests.fits(&row.allocatable)
-        })
+        .filter(|row| row.requirements.intersects(wanted).is_ok() && requests.fits(&row.allocatable))
         .map(|row| {
             let offerings = row.offerings.iter().filter(|offering| {
                 offering.available
@@ -203,10 +135,7 @@ fn candidates(
                     && allows(keys::CAPACITY_TYPE, offering.capacity_type.as_str())
                     && (offering.zone_id.is_empty() || allows(keys::ZONE_ID, &offering.zone_id))
             });
-            Candidate {
-                row: Arc::clone(row),
-                offerings: offerings.cloned().collect(),
-            }
+            Candidate { row: Arc::clone(row), offerings: offerings.cloned().collect() }
         })
         .filter(|candidate| !candidate.offerings.is_empty())
         .collect()
@@ -214,16 +143,9 @@ fn candidates(
 
 /// Metal and accelerated types only when nothing else is left: nobody asked for them.
 fn without_exotic(candidates: Vec<Candidate>) -> Vec<Candidate> {
-    let accelerators = [
-        "nvidia.com/gpu",
-        "amd.com/gpu",
-        "aws.amazon.com/neuron",
-        "habana.ai/gaudi",
-    ];
-    let exotic = |c: &Candidate| {
-        c.row.name.contains(".metal")
-            || accelerators.iter().any(|name| c.row.capacity.get(name) > 0)
-    };
+    let accelerators = ["nvidia.com/gpu", "amd.com/gpu", "aws.amazon.com/neuron", "habana.ai/gaudi"];
+    let exotic =
+        |c: &Candidate| c.row.name.contains(".metal") || accelerators.iter().any(|name| c.row.capacity.get(name) > 0);
     if candidates.iter().all(exotic) {
         return candidates;
     }
@@ -233,19 +155,11 @@ fn without_exotic(candidates: Vec<Candidate>) -> Vec<Candidate> {
 /// Spot that costs more than the cheapest on-demand offering is no bargain.
 fn without_dear_spot(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     let on_demand = |o: &&Offering| o.capacity_type == CapacityType::OnDemand;
-    let Some(limit) = candidates
-        .iter()
-        .flat_map(|c| &c.offerings)
-        .filter(on_demand)
-        .map(|o| o.price)
-        .min()
-    else {
+    let Some(limit) = candidates.iter().flat_map(|c| &c.offerings).filter(on_demand).map(|o| o.price).min() else {
         return candidates;
     };
     for candidate in &mut candidates {
-        candidate
-            .offerings
-            .retain(|o| o.capacity_type != CapacityType::Spot || o.price <= limit);
+        candidate.offerings.retain(|o| o.capacity_type != CapacityType::Spot || o.price <= limit);
     }
     candidates.retain(|candidate| !candidate.offerings.is_empty());
     candidates
@@ -262,11 +176,7 @@ struct Templates<'a> {
 
 impl Templates<'_> {
     /// One template per image and number of pods; each type goes with the first image that fits it.
-    fn configs(
-        &self,
-        candidates: &[Candidate],
-        amis: &[AmiStatus],
-    ) -> Result<Vec<FleetConfig>, LaunchProblem> {
+    fn configs(&self, candidates: &[Candidate], amis: &[AmiStatus]) -> Result<Vec<FleetConfig>, LaunchProblem> {
         let subnets = self.subnets();
         let mut groups: BTreeMap<(usize, i64), Vec<Override>> = BTreeMap::new();
         for candidate in candidates {
@@ -290,18 +200,14 @@ impl Templates<'_> {
         if groups.is_empty() {
             return Err(LaunchProblem::Other {
                 reason: "AMINotFound",
-                message: "no image of the EC2NodeClass fits the instance types of the claim"
-                    .to_owned(),
+                message: "no image of the EC2NodeClass fits the instance types of the claim".to_owned(),
             });
         }
         groups
             .into_iter()
             .map(|((image, pods), overrides)| {
                 let template = self.template(&amis[image], pods)?;
-                Ok(FleetConfig {
-                    template,
-                    overrides,
-                })
+                Ok(FleetConfig { template, overrides })
             })
             .collect()
     }
@@ -309,11 +215,7 @@ impl Templates<'_> {
     /// The subnet with the most free addresses of each zone; the class's list is sorted so.
     fn subnets(&self) -> BTreeMap<&str, &Subnet> {
         let mut best = BTreeMap::new();
-        let all = self
-            .class
-            .subnets
-            .as_ref()
-            .and_then(|answer| answer.result.as_ref().ok());
+        let all = self.class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok());
         for subnet in all.into_iter().flatten() {
             best.entry(subnet.zone.as_str()).or_insert(subnet);
         }
@@ -326,36 +228,15 @@ impl Templates<'_> {
         let family = self.class.family();
         let settings = &self.aws.settings;
         let claim = &self.claim.spec;
-        let mut all_taints: Vec<Taint> = claim
-            .taints
-            .iter()
-            .chain(&claim.startup_taints)
-            .flatten()
-            .cloned()
-            .collect();
+        let mut all_taints: Vec<Taint> = claim.taints.iter().chain(&claim.startup_taints).flatten().cloned().collect();
         let unregistered = taints::unregistered();
-        all_taints.push(Taint {
-            key: unregistered.key,
-            value: None,
-            effect: unregistered.effect,
-            time_added: None,
-        });
+        all_taints.push(Taint { key: unregistered.key, value: None, effect: unregistered.effect, time_added: None });
         let image_version = ami::image_version(spec, image.name.as_deref());
         let bootstrap = ami::Bootstrap {
             cluster_name: &settings.cluster_name,
-            endpoint: settings
-                .cluster_endpoint
-                .as_deref()
-                .unwrap_or(&self.cluster.endpoint),
-            ca: settings
-                .cluster_ca
-                .as_deref()
-                .unwrap_or(&self.cluster.certificate_authority),
-            service_cidr: self
-                .cluster
-                .service_ipv4_cidr
-                .as_deref()
-                .or(self.cluster.service_ipv6_cidr.as_deref()),
+            endpoint: settings.cluster_endpoint.as_deref().unwrap_or(&self.cluster.endpoint),
+            ca: settings.cluster_ca.as_deref().unwrap_or(&self.cluster.certificate_authority),
+            service_cidr: self.cluster.service_ipv4_cidr.as_deref().or(self.cluster.service_ipv6_cidr.as_deref()),
             labels: self.node_labels(),
             taints: all_taints,
             kubelet: spec.kubelet.clone().unwrap_or_default(),
@@ -364,18 +245,14 @@ impl Templates<'_> {
             image_version: image_version.as_deref(),
             custom: spec.user_data.as_deref(),
         };
-        let user_data = ami::user_data(family, &bootstrap).map_err(|bad| LaunchProblem::Other {
-            reason: "UserDataInvalid",
-            message: bad.to_string(),
-        })?;
+        let user_data = ami::user_data(family, &bootstrap)
+            .map_err(|bad| LaunchProblem::Other { reason: "UserDataInvalid", message: bad.to_string() })?;
         let tags = self.tags();
         let mut template = LaunchTemplate {
             name: String::new(),
             image_id: image.id.clone(),
             user_data: base64::engine::general_purpose::STANDARD.encode(user_data),
-            instance_profile: status
-                .and_then(|s| s.instance_profile.clone())
-                .unwrap_or_default(),
+            instance_profile: status.and_then(|s| s.instance_profile.clone()).unwrap_or_default(),
             security_group_ids: status
                 .and_then(|s| s.security_groups.as_ref())
                 .into_iter()
@@ -386,8 +263,7 @@ impl Templates<'_> {
             metadata: metadata(&spec.metadata_options.clone().unwrap_or_default()),
             block_devices: self.block_devices(),
             detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
-            ipv6: self.cluster.service_ipv4_cidr.is_none()
-                && self.cluster.service_ipv6_cidr.is_some(),
+            ipv6: self.cluster.service_ipv4_cidr.is_none() && self.cluster.service_ipv6_cidr.is_some(),
             template_tags: tags.clone(),
             tags,
             spot: self.capacity_type == CapacityType::Spot,
@@ -400,14 +276,8 @@ impl Templates<'_> {
     /// What the kubelet registers with: the claim's labels and what this launch settles.
     fn node_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.claim.metadata.labels.clone().unwrap_or_default();
-        labels.insert(
-            keys::CAPACITY_TYPE.to_owned(),
-            self.capacity_type.as_str().to_owned(),
-        );
-        labels.insert(
-            keys::EC2_NODE_CLASS.to_owned(),
-            self.class.name().to_owned(),
-        );
+        labels.insert(keys::CAPACITY_TYPE.to_owned(), self.capacity_type.as_str().to_owned());
+        labels.insert(keys::EC2_NODE_CLASS.to_owned(), self.class.name().to_owned());
         labels
     }
 
@@ -420,10 +290,7 @@ impl Templates<'_> {
             .iter()
             .map(|mapping| {
                 let ebs = mapping.ebs.clone().unwrap_or_default();
-                let size = ebs
-                    .volume_size
-                    .as_deref()
-                    .and_then(|text| karpenter_api::quantity::units(text).ok());
+                let size = ebs.volume_size.as_deref().and_then(|text| karpenter_api::quantity::units(text).ok());
                 BlockDevice {
                     device_name: mapping.device_name.clone().unwrap_or_default(),
                     encrypted: ebs.encrypted,
@@ -443,22 +310,11 @@ impl Templates<'_> {
     /// Tags of everything that is created for the claim. The user's cannot replace ours.
     fn tags(&self) -> BTreeMap<String, String> {
         let cluster = &self.aws.settings.cluster_name;
-        let pool = self
-            .claim
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(keys::NODEPOOL));
+        let pool = self.claim.metadata.labels.as_ref().and_then(|labels| labels.get(keys::NODEPOOL));
         let mut tags = self.class.object.spec.tags.clone().unwrap_or_default();
-        tags.insert(
-            format!("kubernetes.io/cluster/{cluster}"),
-            "owned".to_owned(),
-        );
+        tags.insert(format!("kubernetes.io/cluster/{cluster}"), "owned".to_owned());
         tags.insert(keys::TAG_CLUSTER.to_owned(), cluster.clone());
-        tags.insert(
-            keys::EC2_NODE_CLASS.to_owned(),
-            self.class.name().to_owned(),
-        );
+        tags.insert(keys::EC2_NODE_CLASS.to_owned(), self.class.name().to_owned());
         tags.insert(keys::NODEPOOL.to_owned(), pool.cloned().unwrap_or_default());
         tags
     }
@@ -466,28 +322,20 @@ impl Templates<'_> {
 
 fn metadata(options: &ApiMetadata) -> MetadataOptions {
     MetadataOptions {
-        http_endpoint: options
-            .http_endpoint
-            .clone()
-            .unwrap_or_else(|| "enabled".to_owned()),
+        http_endpoint: options.http_endpoint.clone().unwrap_or_else(|| "enabled".to_owned()),
         http_protocol_ipv6: options.http_protocol_ipv6.clone(),
         http_put_response_hop_limit: options
             .http_put_response_hop_limit
             .and_then(|n| i32::try_from(n).ok())
             .unwrap_or(1),
-        http_tokens: options
-            .http_tokens
-            .clone()
-            .unwrap_or_else(|| "required".to_owned()),
+        http_tokens: options.http_tokens.clone().unwrap_or_else(|| "required".to_owned()),
     }
 }
 
 fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
     ami.requirements.iter().all(|spec| {
         let values: BTreeSet<String> = spec.values.iter().flatten().cloned().collect();
-        let found = of_type
-            .get(&spec.key)
-            .filter(|found| !found.is_does_not_exist());
+        let found = of_type.get(&spec.key).filter(|found| !found.is_does_not_exist());
         match (spec.operator.as_str(), found) {
             ("In", Some(found)) => found.values.iter().any(|value| values.contains(value)),
             ("NotIn", Some(found)) => !found.values.iter().any(|value| values.contains(value)),

@@ -27,9 +27,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering,
-};
+use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
 use karpenter_core::{Cloud, Observation, conditions};
 
 use call::Call;
@@ -143,41 +141,21 @@ impl Aws {
                 self.stale = true;
             }
             // The failure is the driver's to tell; the key's back-off says when to ask again.
-            Report::InstanceTypes { .. }
-            | Report::OnDemandPrices { .. }
-            | Report::SpotPrices { .. } => {}
-            Report::Subnets {
-                class,
-                generation,
-                result,
-            } => {
+            Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
+            Report::Subnets { class, generation, result } => {
                 self.stale = true;
                 self.learn(&class, generation, |known| known.learn_subnets(now, result));
             }
-            Report::SecurityGroups {
-                class,
-                generation,
-                result,
-            } => {
+            Report::SecurityGroups { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
             }
-            Report::Images {
-                class,
-                generation,
-                result,
-            } => {
+            Report::Images { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
-            Report::InstanceProfile {
-                class,
-                name,
-                result,
-            } => {
+            Report::InstanceProfile { class, name, result } => {
                 let settings = self.settings.clone();
                 if let Some(known) = self.classes.get_mut(&class)
-                    && known
-                        .managed_profile(&settings)
-                        .is_some_and(|profile| profile.name == name)
+                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == name)
                 {
                     known.learn_profile(now, result);
                 }
@@ -191,47 +169,20 @@ impl Aws {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
                     let instances = instances.into_iter().map(outcome::instance).collect();
-                    return vec![Observation::Instances {
-                        asked_at,
-                        instances,
-                    }];
+                    return vec![Observation::Instances { asked_at, instances }];
                 }
             }
-            Report::Launch {
-                claim,
-                claim_uid,
-                knowledge,
-                spot,
-                result,
-            } => {
+            Report::Launch { claim, claim_uid, knowledge, spot, result } => {
                 let outcome = self.launched(&knowledge, spot, result, now);
-                return vec![Observation::Launch {
-                    claim,
-                    uid: claim_uid,
-                    outcome,
-                }];
+                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
             }
-            Report::Find {
-                claim,
-                claim_uid,
-                result,
-            } => {
+            Report::Find { claim, claim_uid, result } => {
                 let outcome = self.found(result);
-                return vec![Observation::Launch {
-                    claim,
-                    uid: claim_uid,
-                    outcome,
-                }];
+                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
             }
-            Report::Terminate {
-                provider_id,
-                result,
-            } => {
+            Report::Terminate { provider_id, result } => {
                 if let Ok(accepted) = result {
-                    return vec![Observation::Terminating {
-                        provider_id,
-                        gone: !accepted,
-                    }];
+                    return vec![Observation::Terminating { provider_id, gone: !accepted }];
                 }
             }
         }
@@ -247,11 +198,8 @@ impl Aws {
             return Vec::new();
         }
         self.stale = false;
-        let rows: BTreeMap<_, _> = self
-            .classes
-            .iter()
-            .map(|(name, class)| (name.clone(), self.rows_of(class)))
-            .collect();
+        let rows: BTreeMap<_, _> =
+            self.classes.iter().map(|(name, class)| (name.clone(), self.rows_of(class))).collect();
         self.rows = rows;
         vec![Observation::CatalogueChanged]
     }
@@ -271,39 +219,19 @@ impl Aws {
     fn rows_of(&self, class: &Class) -> Arc<[Arc<InstanceType>]> {
         let spec = &class.object.spec;
         let family = class.family();
-        let sizing = Sizing {
-            family,
-            spec,
-            settings: &self.settings,
-        };
-        let subnets = class
-            .subnets
-            .as_ref()
-            .and_then(|answer| answer.result.as_ref().ok());
-        let zones: BTreeMap<&str, &str> = subnets
-            .into_iter()
-            .flatten()
-            .map(|s| (s.zone.as_str(), s.zone_id.as_str()))
-            .collect();
+        let sizing = Sizing { family, spec, settings: &self.settings };
+        let subnets = class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok());
+        let zones: BTreeMap<&str, &str> =
+            subnets.into_iter().flatten().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
         self.types
             .iter()
             // AWS: Amazon Linux 2023 does not start on the first Graviton.
-            .filter(|info| {
-                !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023
-                    && info.name.starts_with("a1."))
-            })
+            .filter(|info| !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023 && info.name.starts_with("a1.")))
             .map(|info| {
                 let offerings = self.offerings(info, &zones);
-                let requirements =
-                    labels::requirements(info, family, &self.settings.region, &offerings);
+                let requirements = labels::requirements(info, family, &self.settings.region, &offerings);
                 let (capacity, allocatable) = sizing.of(info);
-                Arc::new(InstanceType {
-                    name: info.name.clone(),
-                    requirements,
-                    capacity,
-                    allocatable,
-                    offerings,
-                })
+                Arc::new(InstanceType { name: info.name.clone(), requirements, capacity, allocatable, offerings })
             })
             .filter(|row| !row.offerings.is_empty())
             .collect()
@@ -315,10 +243,7 @@ impl Aws {
             let Some(zone_id) = zones.get(zone.as_str()) else {
                 continue;
             };
-            for (word, capacity_type) in [
-                ("on-demand", CapacityType::OnDemand),
-                ("spot", CapacityType::Spot),
-            ] {
+            for (word, capacity_type) in [("on-demand", CapacityType::OnDemand), ("spot", CapacityType::Spot)] {
                 if !info.usage_classes.iter().any(|class| class == word) {
                     continue;
                 }
@@ -351,26 +276,14 @@ impl Cloud for Aws {
         if class.is_deleting() {
             return NodeClassState::Terminating;
         }
-        let list = class
-            .object
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
+        let list = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
         match conditions::get(list, names::READY) {
-            Some(ready) if ready.status == "True" => NodeClassState::Ready {
-                generation: class.generation(),
-            },
+            Some(ready) if ready.status == "True" => NodeClassState::Ready { generation: class.generation() },
             Some(ready) if ready.status == "False" => {
                 // The root only names the conditions; the first that is False says what is wrong.
-                let cause = list
-                    .unwrap_or_default()
-                    .iter()
-                    .find(|c| c.type_ != names::READY && c.status == "False");
+                let cause = list.unwrap_or_default().iter().find(|c| c.type_ != names::READY && c.status == "False");
                 let said = cause.unwrap_or(ready);
-                NodeClassState::NotReady {
-                    reason: said.reason.clone(),
-                    message: said.message.clone(),
-                }
+                NodeClassState::NotReady { reason: said.reason.clone(), message: said.message.clone() }
             }
             _ => NodeClassState::Unknown,
         }
@@ -379,15 +292,8 @@ impl Cloud for Aws {
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem> {
         let name = &pool.spec.template.spec.node_class_ref.name;
         match self.node_class(name) {
-            NodeClassState::Ready { .. } => self
-                .rows
-                .get(name)
-                .cloned()
-                .ok_or(CatalogueProblem::NotYetObserved),
-            other => Err(CatalogueProblem::NodeClassNotReady(
-                name.clone(),
-                format!("{other:?}"),
-            )),
+            NodeClassState::Ready { .. } => self.rows.get(name).cloned().ok_or(CatalogueProblem::NotYetObserved),
+            other => Err(CatalogueProblem::NodeClassNotReady(name.clone(), format!("{other:?}"))),
         }
     }
 
@@ -398,35 +304,18 @@ impl Cloud for Aws {
     fn find(&self, claim: &NodeClaim) -> Call {
         let uid = claim.metadata.uid.clone().unwrap_or_default();
         let mut filters = self.owned();
-        filters.insert(
-            format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID),
-            vec![uid.clone()],
-        );
-        Call::Find {
-            claim: claim.metadata.name.clone().unwrap_or_default(),
-            claim_uid: uid,
-            filters,
-        }
+        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
+        Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
-        let instance_id = provider_id
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        Call::Terminate {
-            provider_id: provider_id.to_owned(),
-            instance_id,
-        }
+        let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
+        Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
     }
 }
 
 fn is_ready(class: &Ec2NodeClass) -> bool {
-    let list = class
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
+    let list = class.status.as_ref().and_then(|status| status.conditions.as_deref());
     conditions::is_true(list, names::READY)
 }
 
@@ -434,9 +323,7 @@ fn is_ready(class: &Ec2NodeClass) -> bool {
 fn hash_name(content: &str) -> String {
     let hash = content
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash.to_string()
 }
 

@@ -51,31 +51,13 @@ impl Aws {
                 return LaunchOutcome::InsufficientCapacity(error.to_string());
             }
             Err(error) => {
-                return LaunchOutcome::Failed {
-                    reason: reason(&error.code),
-                    message: error.to_string(),
-                };
+                return LaunchOutcome::Failed { reason: reason(&error.code), message: error.to_string() };
             }
         };
         let until = now.checked_add(UNAVAILABLE_FOR).unwrap_or(now);
-        for error in fleet
-            .errors
-            .iter()
-            .filter(|error| is_capacity_code(&error.code))
-        {
-            let capacity_type = if spot {
-                CapacityType::Spot
-            } else {
-                CapacityType::OnDemand
-            };
-            self.unavailable.insert(
-                (
-                    capacity_type,
-                    error.instance_type.clone(),
-                    error.zone.clone(),
-                ),
-                until,
-            );
+        for error in fleet.errors.iter().filter(|error| is_capacity_code(&error.code)) {
+            let capacity_type = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
+            self.unavailable.insert((capacity_type, error.instance_type.clone(), error.zone.clone()), until);
             self.stale = true;
         }
         if let Some(instance) = fleet.instances.first() {
@@ -91,26 +73,15 @@ impl Aws {
                 },
             );
         }
-        let said =
-            |all: &mut dyn Iterator<Item = String>| all.take(3).collect::<Vec<_>>().join("; ");
-        match fleet
-            .errors
-            .iter()
-            .find(|error| !is_capacity_code(&error.code))
-        {
-            Some(error) => LaunchOutcome::Failed {
-                reason: reason(&error.code),
-                message: error.message.clone(),
-            },
+        let said = |all: &mut dyn Iterator<Item = String>| all.take(3).collect::<Vec<_>>().join("; ");
+        match fleet.errors.iter().find(|error| !is_capacity_code(&error.code)) {
+            Some(error) => LaunchOutcome::Failed { reason: reason(&error.code), message: error.message.clone() },
             None if fleet.errors.is_empty() => LaunchOutcome::Failed {
                 reason: "LaunchFailed".to_owned(),
                 message: "the fleet returned neither an instance nor an error".to_owned(),
             },
             None => LaunchOutcome::InsufficientCapacity(said(
-                &mut fleet
-                    .errors
-                    .iter()
-                    .map(|e| format!("{} in {}: {}", e.instance_type, e.zone, e.code)),
+                &mut fleet.errors.iter().map(|e| format!("{} in {}: {}", e.instance_type, e.zone, e.code)),
             )),
         }
     }
@@ -123,24 +94,12 @@ impl Aws {
             Err(error) => return LaunchOutcome::Unknown(error.to_string()),
         };
         instances.retain(|instance| matches!(instance.state.as_str(), "pending" | "running"));
-        instances.sort_by(|a, b| {
-            a.launched_at
-                .cmp(&b.launched_at)
-                .then_with(|| a.id.cmp(&b.id))
-        });
+        instances.sort_by(|a, b| a.launched_at.cmp(&b.launched_at).then_with(|| a.id.cmp(&b.id)));
         let Some(instance) = instances.first() else {
             return LaunchOutcome::NotFound;
         };
-        let class = instance
-            .tags
-            .get(keys::EC2_NODE_CLASS)
-            .cloned()
-            .unwrap_or_default();
-        let annotations = self
-            .classes
-            .get(&class)
-            .map(launch::annotations)
-            .unwrap_or_default();
+        let class = instance.tags.get(keys::EC2_NODE_CLASS).cloned().unwrap_or_default();
+        let annotations = self.classes.get(&class).map(launch::annotations).unwrap_or_default();
         self.learnt(
             &class,
             &annotations,
@@ -160,47 +119,19 @@ impl Aws {
         annotations: &std::collections::BTreeMap<String, String>,
         found: &Found<'_>,
     ) -> LaunchOutcome {
-        let row = self
-            .rows
-            .get(class)
-            .and_then(|rows| rows.iter().find(|row| row.name == found.instance_type));
-        let capacity_type = if found.spot {
-            CapacityType::Spot
-        } else {
-            CapacityType::OnDemand
-        };
-        let offering = row.and_then(|row| {
-            row.offerings
-                .iter()
-                .find(|o| o.zone == found.zone && o.capacity_type == capacity_type)
-        });
+        let row = self.rows.get(class).and_then(|rows| rows.iter().find(|row| row.name == found.instance_type));
+        let capacity_type = if found.spot { CapacityType::Spot } else { CapacityType::OnDemand };
+        let offering =
+            row.and_then(|row| row.offerings.iter().find(|o| o.zone == found.zone && o.capacity_type == capacity_type));
         let image = self.classes.get(class).and_then(|class| {
-            class
-                .object
-                .status
-                .as_ref()?
-                .amis
-                .as_ref()?
-                .iter()
-                .find(|ami| ami.id == found.image_id)
-                .cloned()
+            class.object.status.as_ref()?.amis.as_ref()?.iter().find(|ami| ami.id == found.image_id).cloned()
         });
-        let arch = image.and_then(|image| {
-            image
-                .requirements
-                .into_iter()
-                .find(|r| r.key == keys::ARCH)?
-                .values?
-                .into_iter()
-                .next()
-        });
+        let arch = image
+            .and_then(|image| image.requirements.into_iter().find(|r| r.key == keys::ARCH)?.values?.into_iter().next());
         let mut chosen = vec![
             (keys::INSTANCE_TYPE, found.instance_type.to_owned()),
             (keys::ZONE, found.zone.to_owned()),
-            (
-                keys::ZONE_ID,
-                offering.map(|o| o.zone_id.clone()).unwrap_or_default(),
-            ),
+            (keys::ZONE_ID, offering.map(|o| o.zone_id.clone()).unwrap_or_default()),
             (keys::CAPACITY_TYPE, capacity_type.as_str().to_owned()),
             (keys::REGION, self.settings.region.clone()),
             (keys::EC2_NODE_CLASS, class.to_owned()),
@@ -224,9 +155,7 @@ impl Aws {
 fn reason(code: &str) -> String {
     match code {
         "UnauthorizedOperation" | "AccessDenied" | "AuthFailure" => "Unauthorized".to_owned(),
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => {
-            "RequestLimitExceeded".to_owned()
-        }
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => "RequestLimitExceeded".to_owned(),
         other if other.starts_with("InvalidLaunchTemplate") => "LaunchTemplateNotFound".to_owned(),
         _ => "LaunchFailed".to_owned(),
     }

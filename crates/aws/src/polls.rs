@@ -56,71 +56,33 @@ impl Aws {
     }
 
     fn lists(&self, world: &World, now: Timestamp, decision: &mut Decision<Call>) {
-        let instances = if self.polled.instance_runs < FIRST_RUNS {
-            INSTANCES_FIRST
-        } else {
-            INSTANCES_EVERY
+        let instances = if self.polled.instance_runs < FIRST_RUNS { INSTANCES_FIRST } else { INSTANCES_EVERY };
+        let mut ask = |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| match at
+            .and_then(|at| at.checked_add(every).ok())
+            .filter(|next| *next > now)
+        {
+            Some(next) => decision.wake(next),
+            None => {
+                decision.cloud(world, now, ActionKey::new("aws", verb), call);
+            }
         };
-        let mut ask =
-            |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| match at
-                .and_then(|at| at.checked_add(every).ok())
-                .filter(|next| *next > now)
-            {
-                Some(next) => decision.wake(next),
-                None => {
-                    decision.cloud(world, now, ActionKey::new("aws", verb), call);
-                }
-            };
         let name = self.settings.cluster_name.clone();
-        ask(
-            "cluster",
-            self.polled.cluster,
-            CLUSTER_EVERY,
-            Call::Cluster { name },
-        );
-        ask(
-            "instance-types",
-            self.polled.types,
-            TYPES_EVERY,
-            Call::InstanceTypes,
-        );
+        ask("cluster", self.polled.cluster, CLUSTER_EVERY, Call::Cluster { name });
+        ask("instance-types", self.polled.types, TYPES_EVERY, Call::InstanceTypes);
         if !self.settings.isolated_vpc {
-            ask(
-                "on-demand-prices",
-                self.polled.on_demand,
-                PRICES_EVERY,
-                Call::OnDemandPrices,
-            );
+            ask("on-demand-prices", self.polled.on_demand, PRICES_EVERY, Call::OnDemandPrices);
         }
-        ask(
-            "spot-prices",
-            self.polled.spot,
-            PRICES_EVERY,
-            Call::SpotPrices,
-        );
-        ask(
-            "instances",
-            self.polled.instances,
-            instances,
-            Call::Instances {
-                filters: self.owned(),
-            },
-        );
+        ask("spot-prices", self.polled.spot, PRICES_EVERY, Call::SpotPrices);
+        ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
     }
 
     /// Instances of this cluster that we manage.
     pub(crate) fn owned(&self) -> Filters {
         let any = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
         [
-            (
-                format!("tag:{}", keys::TAG_CLUSTER),
-                vec![self.settings.cluster_name.clone()],
-            ),
+            (format!("tag:{}", keys::TAG_CLUSTER), vec![self.settings.cluster_name.clone()]),
             ("tag-key".to_owned(), any(&[keys::NODEPOOL])),
-            (
-                "instance-state-name".to_owned(),
-                any(&["pending", "running", "shutting-down", "stopping", "stopped"]),
-            ),
+            ("instance-state-name".to_owned(), any(&["pending", "running", "shutting-down", "stopping", "stopped"])),
         ]
         .into_iter()
         .collect()
@@ -147,27 +109,15 @@ impl Aws {
                 "metadata": { "resourceVersion": class.object.metadata.resource_version },
                 "status": status,
             });
-            let write = KubeWrite::Patch {
-                object: reference(class),
-                part: Part::Status,
-                patch,
-            };
+            let write = KubeWrite::Patch { object: reference(class), part: Part::Status, patch };
             decision.kube(world, now, ActionKey::new(subject, "write"), write);
         }
     }
 
     /// A class that is being deleted stays while claims use it, then takes what was made for it along.
     fn end(&self, world: &World, class: &Class, now: Timestamp, decision: &mut Decision<Call>) {
-        let finalizers = class
-            .object
-            .metadata
-            .finalizers
-            .as_deref()
-            .unwrap_or_default();
-        if !finalizers
-            .iter()
-            .any(|f| f == keys::EC2_NODE_CLASS_FINALIZER)
-        {
+        let finalizers = class.object.metadata.finalizers.as_deref().unwrap_or_default();
+        if !finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER) {
             return;
         }
         let subject = format!("EC2NodeClass/{}", class.name());
@@ -196,39 +146,23 @@ impl Aws {
         }
         if !class.cleaned {
             let template_filters = [
-                (
-                    format!("tag:{}", keys::TAG_CLUSTER),
-                    vec![self.settings.cluster_name.clone()],
-                ),
-                (
-                    format!("tag:{}", keys::EC2_NODE_CLASS),
-                    vec![class.name().to_owned()],
-                ),
+                (format!("tag:{}", keys::TAG_CLUSTER), vec![self.settings.cluster_name.clone()]),
+                (format!("tag:{}", keys::EC2_NODE_CLASS), vec![class.name().to_owned()]),
             ];
             let call = Call::DeleteClassResources {
                 class: class.name().to_owned(),
-                profile: class
-                    .managed_profile(&self.settings)
-                    .filter(|_| !self.settings.isolated_vpc)
-                    .map(|p| p.name),
+                profile: class.managed_profile(&self.settings).filter(|_| !self.settings.isolated_vpc).map(|p| p.name),
                 template_filters: template_filters.into_iter().collect(),
             };
             decision.cloud(world, now, ActionKey::new(subject, "clean"), call);
             return;
         }
-        let rest: Vec<&String> = finalizers
-            .iter()
-            .filter(|f| *f != keys::EC2_NODE_CLASS_FINALIZER)
-            .collect();
+        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != keys::EC2_NODE_CLASS_FINALIZER).collect();
         let patch = json!({ "metadata": {
             "finalizers": rest,
             "resourceVersion": class.object.metadata.resource_version,
         }});
-        let write = KubeWrite::Patch {
-            object: reference(class),
-            part: Part::Main,
-            patch,
-        };
+        let write = KubeWrite::Patch { object: reference(class), part: Part::Main, patch };
         decision.kube(world, now, ActionKey::new(subject, "write"), write);
     }
 }
@@ -238,16 +172,9 @@ fn stamp(class: &Class) -> Option<KubeWrite> {
     let meta = &class.object.metadata;
     let hash = karpenter_api::hash::ec2_node_class_hash(&class.object);
     let version = karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION;
-    let annotation = |key: &str| {
-        meta.annotations
-            .as_ref()
-            .and_then(|all| all.get(key))
-            .map(String::as_str)
-    };
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let finalizers = meta.finalizers.clone().unwrap_or_default();
-    let held = finalizers
-        .iter()
-        .any(|f| f == keys::EC2_NODE_CLASS_FINALIZER);
+    let held = finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER);
     let current = annotation(keys::EC2_NODE_CLASS_HASH) == Some(hash.as_str())
         && annotation(keys::EC2_NODE_CLASS_HASH_VERSION) == Some(version);
     if held && current {
@@ -262,17 +189,9 @@ fn stamp(class: &Class) -> Option<KubeWrite> {
         "annotations": { keys::EC2_NODE_CLASS_HASH: hash, keys::EC2_NODE_CLASS_HASH_VERSION: version },
         "resourceVersion": meta.resource_version,
     }});
-    Some(KubeWrite::Patch {
-        object: reference(class),
-        part: Part::Main,
-        patch,
-    })
+    Some(KubeWrite::Patch { object: reference(class), part: Part::Main, patch })
 }
 
 fn reference(class: &Class) -> ObjectRef {
-    ObjectRef::cluster(
-        WriteKind::Ec2NodeClass,
-        class.name(),
-        class.object.metadata.uid.clone(),
-    )
+    ObjectRef::cluster(WriteKind::Ec2NodeClass, class.name(), class.object.metadata.uid.clone())
 }

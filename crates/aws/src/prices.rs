@@ -17,42 +17,24 @@ impl Prices {
     /// The bundled list of a region.
     pub(crate) fn bundled(region: &str) -> Self {
         let rows = || {
-            include_str!("../data/on-demand-prices.tsv")
-                .lines()
-                .skip(1)
-                .filter_map(|line| {
-                    let mut cells = line.split('\t');
-                    Some((
-                        cells.next()?,
-                        cells.next()?,
-                        cells.next()?.parse::<f64>().ok()?,
-                    ))
-                })
+            include_str!("../data/on-demand-prices.tsv").lines().skip(1).filter_map(|line| {
+                let mut cells = line.split('\t');
+                Some((cells.next()?, cells.next()?, cells.next()?.parse::<f64>().ok()?))
+            })
         };
-        let listed = if rows().any(|(of, ..)| of == region) {
-            region
-        } else {
-            DEFAULT_REGION
-        };
-        let on_demand = rows()
-            .filter(|(of, ..)| *of == listed)
-            .map(|(_, name, usd)| (name.to_owned(), micro(usd)))
-            .collect();
-        Self {
-            on_demand,
-            spot: BTreeMap::new(),
-        }
+        let listed = if rows().any(|(of, ..)| of == region) { region } else { DEFAULT_REGION };
+        let on_demand =
+            rows().filter(|(of, ..)| *of == listed).map(|(_, name, usd)| (name.to_owned(), micro(usd))).collect();
+        Self { on_demand, spot: BTreeMap::new() }
     }
 
     /// Newer figures replace older ones; types that are not listed keep what they had.
     pub(crate) fn learn_on_demand(&mut self, prices: BTreeMap<String, f64>) {
-        self.on_demand
-            .extend(prices.into_iter().map(|(name, usd)| (name, micro(usd))));
+        self.on_demand.extend(prices.into_iter().map(|(name, usd)| (name, micro(usd))));
     }
 
     pub(crate) fn learn_spot(&mut self, prices: BTreeMap<(String, String), f64>) {
-        self.spot
-            .extend(prices.into_iter().map(|(key, usd)| (key, micro(usd))));
+        self.spot.extend(prices.into_iter().map(|(key, usd)| (key, micro(usd))));
     }
 
     pub(crate) fn on_demand(&self, instance_type: &str) -> Option<Price> {
@@ -65,17 +47,11 @@ impl Prices {
         if self.spot.is_empty() {
             return self.on_demand(instance_type);
         }
-        self.spot
-            .get(&(instance_type.to_owned(), zone.to_owned()))
-            .copied()
+        self.spot.get(&(instance_type.to_owned(), zone.to_owned())).copied()
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "prices are small and positive"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "prices are small and positive")]
 fn micro(usd: f64) -> Price {
     (usd.max(0.0) * 1e6).round() as Price
 }

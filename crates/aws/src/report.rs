@@ -82,9 +82,7 @@ impl Report {
             Self::Subnets { result, .. } => result.as_ref().err(),
             Self::SecurityGroups { result, .. } => result.as_ref().err(),
             Self::Images { result, .. } => result.as_ref().err(),
-            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => {
-                result.as_ref().err()
-            }
+            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
             Self::Launch { result, .. } => result.as_ref().err(),
             Self::Terminate { result, .. } => result.as_ref().err(),

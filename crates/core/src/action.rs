@@ -18,10 +18,7 @@ pub struct ActionKey {
 
 impl ActionKey {
     pub fn new(subject: impl Into<String>, verb: &'static str) -> Self {
-        Self {
-            subject: subject.into(),
-            verb,
-        }
+        Self { subject: subject.into(), verb }
     }
 }
 
@@ -66,12 +63,7 @@ pub struct ObjectRef {
 
 impl ObjectRef {
     pub fn cluster(kind: WriteKind, name: impl Into<String>, uid: Option<String>) -> Self {
-        Self {
-            kind,
-            namespace: None,
-            name: name.into(),
-            uid,
-        }
+        Self { kind, namespace: None, name: name.into(), uid }
     }
 }
 
@@ -100,16 +92,9 @@ pub enum KubeWrite {
     Create { object: ObjectRef, body: Value },
     /// A JSON merge patch (RFC 7386). If `metadata.resourceVersion` is in it, the server refuses
     /// a stale write with 409; lists are replaced whole, so such patches always carry it.
-    Patch {
-        object: ObjectRef,
-        part: Part,
-        patch: Value,
-    },
+    Patch { object: ObjectRef, part: Part, patch: Value },
     /// Delete, with the UID as precondition when the reference has one.
-    Delete {
-        object: ObjectRef,
-        grace_period_seconds: Option<u32>,
-    },
+    Delete { object: ObjectRef, grace_period_seconds: Option<u32> },
     /// `POST pods/eviction` (policy/v1), with the UID as precondition.
     Evict { object: ObjectRef },
 }

@@ -30,9 +30,7 @@ impl CapacityType {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Reserved, Self::Spot, Self::OnDemand]
-            .into_iter()
-            .find(|c| c.as_str() == text)
+        [Self::Reserved, Self::Spot, Self::OnDemand].into_iter().find(|c| c.as_str() == text)
     }
 }
 
@@ -103,10 +101,7 @@ pub enum LaunchProblem {
     NodeClassNotReady(String),
     /// Anything else; goes into the claim's Launched condition.
     #[error("{reason}: {message}")]
-    Other {
-        reason: &'static str,
-        message: String,
-    },
+    Other { reason: &'static str, message: String },
 }
 
 /// What became of a launch. "Unknown" is a state of its own: neither success nor failure.

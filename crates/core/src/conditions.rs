@@ -6,9 +6,7 @@ pub use karpenter_api::conditions::Condition;
 use crate::Timestamp;
 
 pub fn get<'a>(list: Option<&'a [Condition]>, condition: &str) -> Option<&'a Condition> {
-    list.unwrap_or_default()
-        .iter()
-        .find(|known| known.type_ == condition)
+    list.unwrap_or_default().iter().find(|known| known.type_ == condition)
 }
 
 pub fn is_true(list: Option<&[Condition]>, condition: &str) -> bool {
@@ -25,17 +23,14 @@ pub fn set(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let since = list
-        .iter()
-        .find(|known| known.type_ == condition && known.status == status);
+    let since = list.iter().find(|known| known.type_ == condition && known.status == status);
     let condition = Condition {
         type_: condition.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
         observed_generation: generation,
-        last_transition_time: since
-            .map_or_else(|| Time(now), |known| known.last_transition_time.clone()),
+        last_transition_time: since.map_or_else(|| Time(now), |known| known.last_transition_time.clone()),
     };
     match list.iter_mut().find(|known| known.type_ == condition.type_) {
         Some(known) => *known = condition,

@@ -19,12 +19,7 @@ pub struct Decision<C> {
 
 impl<C> Default for Decision<C> {
     fn default() -> Self {
-        Self {
-            actions: Vec::new(),
-            facts: Vec::new(),
-            learned: Vec::new(),
-            wake_at: None,
-        }
+        Self { actions: Vec::new(), facts: Vec::new(), learned: Vec::new(), wake_at: None }
     }
 }
 
@@ -35,13 +30,7 @@ impl<C> Decision<C> {
 
     /// Adds a write unless its key is in flight or backing off; then only the wake-up is noted.
     /// Says whether it was added, so that facts are told once per attempt.
-    pub fn kube(
-        &mut self,
-        world: &World,
-        now: Timestamp,
-        key: ActionKey,
-        write: KubeWrite,
-    ) -> bool {
+    pub fn kube(&mut self, world: &World, now: Timestamp, key: ActionKey, write: KubeWrite) -> bool {
         self.act(world, now, key, Deed::Kube(write))
     }
 
@@ -76,12 +65,7 @@ impl<C> Decision<C> {
 }
 
 /// Every room in order. Pure: same World, cloud, settings and time, same decision.
-pub fn decide<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    settings: &Settings,
-    now: Timestamp,
-) -> Decision<C::Call> {
+pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     if !world.is_listed() {
         return decision;

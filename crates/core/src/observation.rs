@@ -22,14 +22,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
-        Kind::Pod,
-        Kind::Node,
-        Kind::NodePool,
-        Kind::NodeClaim,
-        Kind::NodeClass,
-        Kind::DaemonSet,
-    ];
+    pub const ALL: [Kind; 6] =
+        [Kind::Pod, Kind::Node, Kind::NodePool, Kind::NodeClaim, Kind::NodeClass, Kind::DaemonSet];
 }
 
 /// An object as the API server holds it.
@@ -57,23 +51,13 @@ pub enum Observation {
     /// known before and are not in `names` (`namespace/name` or `name`) are gone.
     Listed { kind: Kind, names: Vec<String> },
     /// An action ended. Every dispatched action ends exactly once.
-    Done {
-        key: ActionKey,
-        outcome: Result<Option<Box<Object>>, Failure>,
-    },
+    Done { key: ActionKey, outcome: Result<Option<Box<Object>>, Failure> },
     /// What a launch, or the look-up after an uncertain one, came to.
-    Launch {
-        claim: String,
-        uid: String,
-        outcome: LaunchOutcome,
-    },
+    Launch { claim: String, uid: String, outcome: LaunchOutcome },
     /// A request to end an instance was accepted, or the instance was found to be gone.
     Terminating { provider_id: String, gone: bool },
     /// All instances the cloud attributes to this cluster, at the time the answer was asked for.
-    Instances {
-        asked_at: Timestamp,
-        instances: Vec<Instance>,
-    },
+    Instances { asked_at: Timestamp, instances: Vec<Instance> },
     /// The cloud's part of the model changed in a way that may let pending pods be placed.
     CatalogueChanged,
     /// A provisioning round was solved: what it assumed and what it told each pod.
@@ -107,10 +91,7 @@ pub enum Failure {
 pub fn brief(value: &Value) -> String {
     let mut text = value.to_string();
     if text.len() > 300 {
-        let cut = (0..=300)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
+        let cut = (0..=300).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);
         text.push('…');
     }

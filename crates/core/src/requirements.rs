@@ -21,24 +21,15 @@ pub struct Requirement {
 
 impl Requirement {
     pub fn one_of<V: Into<String>>(values: impl IntoIterator<Item = V>) -> Self {
-        Self {
-            values: values.into_iter().map(Into::into).collect(),
-            ..Self::default()
-        }
+        Self { values: values.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     pub fn none_of<V: Into<String>>(values: impl IntoIterator<Item = V>) -> Self {
-        Self {
-            complement: true,
-            ..Self::one_of(values)
-        }
+        Self { complement: true, ..Self::one_of(values) }
     }
 
     pub fn exists() -> Self {
-        Self {
-            complement: true,
-            ..Self::default()
-        }
+        Self { complement: true, ..Self::default() }
     }
 
     pub fn does_not_exist() -> Self {
@@ -46,31 +37,21 @@ impl Requirement {
     }
 
     pub fn at_least(bound: i64) -> Self {
-        Self {
-            gte: Some(bound),
-            ..Self::exists()
-        }
+        Self { gte: Some(bound), ..Self::exists() }
     }
 
     pub fn at_most(bound: i64) -> Self {
-        Self {
-            lte: Some(bound),
-            ..Self::exists()
-        }
+        Self { lte: Some(bound), ..Self::exists() }
     }
 
     /// `Gt n` is `Gte n+1`; nothing is greater than the greatest integer.
     pub fn greater_than(bound: i64) -> Self {
-        bound
-            .checked_add(1)
-            .map_or_else(Self::does_not_exist, Self::at_least)
+        bound.checked_add(1).map_or_else(Self::does_not_exist, Self::at_least)
     }
 
     /// `Lt n` is `Lte n-1`.
     pub fn less_than(bound: i64) -> Self {
-        bound
-            .checked_sub(1)
-            .map_or_else(Self::does_not_exist, Self::at_most)
+        bound.checked_sub(1).map_or_else(Self::does_not_exist, Self::at_most)
     }
 
     /// The set an API requirement describes. A bound that is no integer can never be met.
@@ -78,10 +59,7 @@ impl Requirement {
         use karpenter_api::Operator;
         let values = spec.values.clone().unwrap_or_default();
         let bounded = |make: fn(i64) -> Self| {
-            values
-                .first()
-                .and_then(|value| value.parse().ok())
-                .map_or_else(Self::does_not_exist, make)
+            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::does_not_exist, make)
         };
         let set = match spec.operator {
             Operator::Gt => bounded(Self::greater_than),
@@ -93,10 +71,7 @@ impl Requirement {
             Operator::Exists => Self::exists(),
             Operator::DoesNotExist => Self::does_not_exist(),
         };
-        Self {
-            min_values: spec.min_values.and_then(|n| u32::try_from(n).ok()),
-            ..set
-        }
+        Self { min_values: spec.min_values.and_then(|n| u32::try_from(n).ok()), ..set }
     }
 
     pub fn has(&self, value: &str) -> bool {
@@ -111,10 +86,7 @@ impl Requirement {
     /// The operators that a missing label satisfies: `NotIn` and `DoesNotExist`.
     pub fn allows_absence(&self) -> bool {
         self.is_does_not_exist()
-            || (self.complement
-                && !self.values.is_empty()
-                && self.gte.is_none()
-                && self.lte.is_none())
+            || (self.complement && !self.values.is_empty() && self.gte.is_none() && self.lte.is_none())
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
@@ -127,22 +99,11 @@ impl Requirement {
         if let (Some(low), Some(high)) = (gte, lte)
             && low > high
         {
-            return Self {
-                min_values,
-                ..Self::does_not_exist()
-            };
+            return Self { min_values, ..Self::does_not_exist() };
         }
-        let bounds = Self {
-            complement: true,
-            gte,
-            lte,
-            ..Self::default()
-        };
+        let bounds = Self { complement: true, gte, lte, ..Self::default() };
         let keep = |values: BTreeSet<String>| Self {
-            values: values
-                .into_iter()
-                .filter(|v| bounds.within_bounds(v))
-                .collect(),
+            values: values.into_iter().filter(|v| bounds.within_bounds(v)).collect(),
             min_values,
             ..Self::default()
         };
@@ -168,37 +129,23 @@ impl Requirement {
         if self.gte.is_none() && self.lte.is_none() {
             return true;
         }
-        value.parse::<i64>().is_ok_and(|number| {
-            self.gte.is_none_or(|low| number >= low) && self.lte.is_none_or(|high| number <= high)
-        })
+        value
+            .parse::<i64>()
+            .is_ok_and(|number| self.gte.is_none_or(|low| number >= low) && self.lte.is_none_or(|high| number <= high))
     }
 }
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = || {
-            self.values
-                .iter()
-                .take(5)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let list = || self.values.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         let more = self.values.len().saturating_sub(5);
-        let more = if more > 0 {
-            format!(" and {more} others")
-        } else {
-            String::new()
-        };
+        let more = if more > 0 { format!(" and {more} others") } else { String::new() };
         match (self.complement, self.values.is_empty()) {
             (false, true) => f.write_str("DoesNotExist"),
             (false, false) => write!(f, "In [{}{more}]", list()),
             (true, _) if self.gte.is_some() || self.lte.is_some() => {
                 let bound = |op: &str, b: Option<i64>| b.map(|b| format!("{op} {b}"));
-                let bounds: Vec<_> = [bound("Gte", self.gte), bound("Lte", self.lte)]
-                    .into_iter()
-                    .flatten()
-                    .collect();
+                let bounds: Vec<_> = [bound("Gte", self.gte), bound("Lte", self.lte)].into_iter().flatten().collect();
                 f.write_str(&bounds.join(" "))
             }
             (true, true) => f.write_str("Exists"),
@@ -224,11 +171,7 @@ pub struct Requirements(pub BTreeMap<String, Requirement>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     #[error("label {key:?}: {asked} does not intersect {found}")]
-    Disjoint {
-        key: String,
-        asked: Requirement,
-        found: Requirement,
-    },
+    Disjoint { key: String, asked: Requirement, found: Requirement },
     #[error("label {key:?} is not defined (asked: {asked})")]
     Undefined { key: String, asked: Requirement },
 }
@@ -240,10 +183,7 @@ impl Requirements {
 
     /// Narrows `key` by `requirement`.
     pub fn add(&mut self, key: impl Into<String>, requirement: Requirement) {
-        self.0
-            .entry(key.into())
-            .and_modify(|known| *known = known.intersection(&requirement))
-            .or_insert(requirement);
+        self.0.entry(key.into()).and_modify(|known| *known = known.intersection(&requirement)).or_insert(requirement);
     }
 
     pub fn add_all(&mut self, other: &Self) {
@@ -253,36 +193,19 @@ impl Requirements {
     }
 
     pub fn from_labels(labels: &BTreeMap<String, String>) -> Self {
-        Self(
-            labels
-                .iter()
-                .map(|(k, v)| (k.clone(), Requirement::one_of([v.clone()])))
-                .collect(),
-        )
+        Self(labels.iter().map(|(k, v)| (k.clone(), Requirement::one_of([v.clone()]))).collect())
     }
 
     /// Keys both sides define must share a value; keys only one side defines pass.
     pub fn intersects(&self, other: &Self) -> Result<(), Conflict> {
-        let (few, many) = if self.0.len() <= other.0.len() {
-            (self, other)
-        } else {
-            (other, self)
-        };
+        let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
         for (key, a) in &few.0 {
             if let Some(b) = many.get(key)
                 && !a.intersects(b)
                 && !(a.allows_absence() && b.allows_absence())
             {
-                let (asked, found) = if std::ptr::eq(few, self) {
-                    (b, a)
-                } else {
-                    (a, b)
-                };
-                return Err(Conflict::Disjoint {
-                    key: key.clone(),
-                    asked: asked.clone(),
-                    found: found.clone(),
-                });
+                let (asked, found) = if std::ptr::eq(few, self) { (b, a) } else { (a, b) };
+                return Err(Conflict::Disjoint { key: key.clone(), asked: asked.clone(), found: found.clone() });
             }
         }
         Ok(())
@@ -291,13 +214,9 @@ impl Requirements {
     /// Whether what `asked` wants can be had from `self`.
     pub fn compatible(&self, asked: &Self, undefined: Undefined) -> Result<(), Conflict> {
         for (key, want) in &asked.0 {
-            let open = undefined == Undefined::WellKnownAllowed
-                && karpenter_api::labels::is_well_known(key);
+            let open = undefined == Undefined::WellKnownAllowed && karpenter_api::labels::is_well_known(key);
             if !open && self.get(key).is_none() && !want.allows_absence() {
-                return Err(Conflict::Undefined {
-                    key: key.clone(),
-                    asked: want.clone(),
-                });
+                return Err(Conflict::Undefined { key: key.clone(), asked: want.clone() });
             }
         }
         self.intersects(asked)

@@ -22,12 +22,7 @@ impl Resources {
     /// node has: the object waits with a reason rather than being placed where it cannot run.
     pub fn from_quantities(list: &BTreeMap<String, Quantity>) -> Self {
         list.iter()
-            .map(|(name, quantity)| {
-                (
-                    name.clone(),
-                    parse_amount(name, &quantity.0).unwrap_or(i64::MAX),
-                )
-            })
+            .map(|(name, quantity)| (name.clone(), parse_amount(name, &quantity.0).unwrap_or(i64::MAX)))
             .collect()
     }
 
@@ -63,48 +58,30 @@ impl Resources {
 
     /// Whether every amount asked for is there.
     pub fn fits(&self, available: &Self) -> bool {
-        self.0
-            .iter()
-            .all(|(name, amount)| *amount <= 0 || *amount <= available.get(name))
+        self.0.iter().all(|(name, amount)| *amount <= 0 || *amount <= available.get(name))
     }
 }
 
 impl<N: Into<String>> FromIterator<(N, i64)> for Resources {
     fn from_iter<T: IntoIterator<Item = (N, i64)>>(pairs: T) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(name, amount)| (name.into(), amount))
-                .collect(),
-        )
+        Self(pairs.into_iter().map(|(name, amount)| (name.into(), amount)).collect())
     }
 }
 
 /// A quantity in the unit of its resource: millicores for cpu, whole units else, rounded up.
 pub fn parse_amount(resource: &str, text: &str) -> Option<i64> {
-    let nanos_per_unit = if resource == CPU {
-        1_000_000
-    } else {
-        1_000_000_000
-    };
+    let nanos_per_unit = if resource == CPU { 1_000_000 } else { 1_000_000_000 };
     let nanos = parse_nanos(text)?;
-    let whole =
-        nanos.div_euclid(nanos_per_unit) + i128::from(nanos.rem_euclid(nanos_per_unit) != 0);
+    let whole = nanos.div_euclid(nanos_per_unit) + i128::from(nanos.rem_euclid(nanos_per_unit) != 0);
     Some(i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX }))
 }
 
 /// Writes an amount the way Kubernetes prints it: `1500m`, `2`, `3Gi`, `1234567`.
 pub fn format_amount(resource: &str, amount: i64) -> String {
     if resource == CPU {
-        return if amount % 1000 == 0 {
-            (amount / 1000).to_string()
-        } else {
-            format!("{amount}m")
-        };
+        return if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") };
     }
-    if (resource == MEMORY || resource == EPHEMERAL_STORAGE || resource.starts_with("hugepages-"))
-        && amount != 0
-    {
+    if (resource == MEMORY || resource == EPHEMERAL_STORAGE || resource.starts_with("hugepages-")) && amount != 0 {
         for (shift, suffix) in [(40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
             if amount % (1_i64 << shift) == 0 {
                 return format!("{}{suffix}", amount >> shift);
@@ -122,9 +99,7 @@ fn parse_nanos(text: &str) -> Option<i128> {
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let (number, suffix) = rest.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || number.len() > 30 {
@@ -137,16 +112,10 @@ fn parse_nanos(text: &str) -> Option<i128> {
     let scaled = digits.checked_mul(multiplier)?;
     let ten = 10_i128.checked_pow(power.unsigned_abs());
     let nanos = if power >= 0 {
-        if scaled == 0 {
-            0
-        } else {
-            scaled.checked_mul(ten?)?
-        }
+        if scaled == 0 { 0 } else { scaled.checked_mul(ten?)? }
     } else {
         let up = i128::from(!negative);
-        ten.map_or(up.min(scaled), |ten| {
-            scaled / ten + if scaled % ten == 0 { 0 } else { up }
-        })
+        ten.map_or(up.min(scaled), |ten| scaled / ten + if scaled % ten == 0 { 0 } else { up })
     };
     Some(if negative { -nanos } else { nanos })
 }
@@ -168,11 +137,7 @@ fn suffix_of(suffix: &str) -> Option<(i128, i32)> {
         "T" => 12,
         "P" => 15,
         "E" => 18,
-        _ => suffix
-            .strip_prefix(['e', 'E'])?
-            .parse()
-            .ok()
-            .filter(|e: &i32| e.abs() <= 30)?,
+        _ => suffix.strip_prefix(['e', 'E'])?.parse().ok().filter(|e: &i32| e.abs() <= 30)?,
     };
     Some((1, exponent))
 }
@@ -221,11 +186,8 @@ mod tests {
 
 /// The amount of a quantity's text in the unit of its resource: millicores for cpu.
 pub fn amount(resource: &str, text: &str) -> Option<i64> {
-    let parsed = if resource == CPU {
-        karpenter_api::quantity::milli(text)
-    } else {
-        karpenter_api::quantity::units(text)
-    };
+    let parsed =
+        if resource == CPU { karpenter_api::quantity::milli(text) } else { karpenter_api::quantity::units(text) };
     parsed.ok()
 }
 

@@ -74,65 +74,25 @@ pub fn solve(problem: &Problem) -> Solution {
     let mut packer = Packer {
         problem,
         spreads: problem.spreads.clone(),
-        available: problem
-            .nodes
-            .iter()
-            .map(|node| node.available.clone())
-            .collect(),
-        limits: problem
-            .pools
-            .iter()
-            .map(|pool| (pool.limits.clone(), pool.nodes_left))
-            .collect(),
+        available: problem.nodes.iter().map(|node| node.available.clone()).collect(),
+        limits: problem.pools.iter().map(|pool| (pool.limits.clone(), pool.nodes_left)).collect(),
         claims: Vec::new(),
         hopeless: vec![None; problem.classes.len()],
     };
-    let places = problem
-        .pods
-        .iter()
-        .enumerate()
-        .map(|(pod, class)| packer.place(pod, *class))
-        .collect();
-    let Packer {
-        mut claims,
-        hopeless,
-        ..
-    } = packer;
+    let places = problem.pods.iter().enumerate().map(|(pod, class)| packer.place(pod, *class)).collect();
+    let Packer { mut claims, hopeless, .. } = packer;
     for claim in &mut claims {
-        claim
-            .types
-            .sort_by_key(|at| (cheapest(problem, &claim.row, *at), *at));
-        claim.price = claim
-            .types
-            .first()
-            .map_or(u64::MAX, |at| cheapest(problem, &claim.row, *at));
+        claim.types.sort_by_key(|at| (cheapest(problem, &claim.row, *at), *at));
+        claim.price = claim.types.first().map_or(u64::MAX, |at| cheapest(problem, &claim.row, *at));
     }
-    let verdicts = hopeless
-        .into_iter()
-        .enumerate()
-        .filter_map(|(class, said)| Some((class, said?)))
-        .collect();
-    Solution {
-        places,
-        claims,
-        verdicts,
-    }
+    let verdicts = hopeless.into_iter().enumerate().filter_map(|(class, said)| Some((class, said?))).collect();
+    Solution { places, claims, verdicts }
 }
 
 /// The cheapest offering of a type that a row allows.
 pub(crate) fn cheapest(problem: &Problem, row: &Row, at: usize) -> u64 {
-    let allowed = |labels: &[(usize, usize)]| {
-        labels
-            .iter()
-            .all(|(key, bit)| problem.layout.has(row, *key, *bit))
-    };
-    problem.types[at]
-        .offerings
-        .iter()
-        .filter(|o| allowed(&o.labels))
-        .map(|o| o.price)
-        .min()
-        .unwrap_or(u64::MAX)
+    let allowed = |labels: &[(usize, usize)]| labels.iter().all(|(key, bit)| problem.layout.has(row, *key, *bit));
+    problem.types[at].offerings.iter().filter(|o| allowed(&o.labels)).map(|o| o.price).min().unwrap_or(u64::MAX)
 }
 
 struct Packer<'p> {
@@ -150,9 +110,7 @@ impl Packer<'_> {
         let problem = self.problem;
         let class = &problem.classes[class_at];
         for alternative in &class.alternatives {
-            let place = self
-                .on_node(class, alternative)
-                .or_else(|| self.on_claim(pod, class, alternative));
+            let place = self.on_node(class, alternative).or_else(|| self.on_claim(pod, class, alternative));
             if let Some(place) = place {
                 return place;
             }
@@ -181,9 +139,7 @@ impl Packer<'_> {
                 let spread = &self.spreads[*spread];
                 match spread.key {
                     None => spread.allows_host(spread.on_nodes.get(at).copied().unwrap_or(0)),
-                    Some(key) => !spread
-                        .allowed(&problem.layout, key, &alternative.row, &node.row)
-                        .is_empty(),
+                    Some(key) => !spread.allowed(&problem.layout, key, &alternative.row, &node.row).is_empty(),
                 }
             });
             if !spread_ok {
@@ -223,17 +179,10 @@ impl Packer<'_> {
             }
             let mut requests = claim.requests.clone();
             add(&mut requests, &class.requests);
-            let held = |spread: usize| {
-                claim
-                    .held
-                    .iter()
-                    .find(|(of, _)| *of == spread)
-                    .map_or(0, |(_, count)| *count)
-            };
+            let held = |spread: usize| claim.held.iter().find(|(of, _)| *of == spread).map_or(0, |(_, count)| *count);
             let row = claim.row.and(&alternative.row);
             let types = claim.types.clone();
-            if let Ok((row, types)) = self.narrow(pool, row, &types, &requests, alternative, &held)
-            {
+            if let Ok((row, types)) = self.narrow(pool, row, &types, &requests, alternative, &held) {
                 let claim = &mut self.claims[at];
                 claim.row = row;
                 claim.types = types;
@@ -297,25 +246,18 @@ impl Packer<'_> {
         }
         let within = |at: &usize| {
             let capacity = &self.problem.types[*at].capacity;
-            limits
-                .iter()
-                .zip(capacity)
-                .all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
+            limits.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
         };
         let all: Vec<usize> = pool.types.iter().map(|(at, _)| *at).collect();
         let allowed: Vec<usize> = all.iter().copied().filter(within).collect();
         let row = pool.row.and(&alternative.row);
-        self.narrow(pool, row, &allowed, &class.requests, alternative, &|_| 0)
-            .map_err(|verdict| match verdict {
-                PoolVerdict::Types { mut removed, .. } => {
-                    removed.limits = all.len() - allowed.len();
-                    PoolVerdict::Types {
-                        removed,
-                        of: all.len(),
-                    }
-                }
-                other => other,
-            })
+        self.narrow(pool, row, &allowed, &class.requests, alternative, &|_| 0).map_err(|verdict| match verdict {
+            PoolVerdict::Types { mut removed, .. } => {
+                removed.limits = all.len() - allowed.len();
+                PoolVerdict::Types { removed, of: all.len() }
+            }
+            other => other,
+        })
     }
 
     /// The row and types that are left once the spreads have settled their domains.
@@ -339,15 +281,12 @@ impl Packer<'_> {
                 return Err(PoolVerdict::Spread(*spread_at));
             };
             // The emptiest domain in which a type is still to be had.
-            let settled = spread
-                .allowed(layout, key, &alternative.row, &row)
-                .into_iter()
-                .find_map(|bit| {
-                    let mut narrowed = row.clone();
-                    layout.restrict(&mut narrowed, key, [bit]);
-                    let left = self.keep(pool, &narrowed, &left, requests).ok()?;
-                    Some((narrowed, left))
-                });
+            let settled = spread.allowed(layout, key, &alternative.row, &row).into_iter().find_map(|bit| {
+                let mut narrowed = row.clone();
+                layout.restrict(&mut narrowed, key, [bit]);
+                let left = self.keep(pool, &narrowed, &left, requests).ok()?;
+                Some((narrowed, left))
+            });
             (row, left) = settled.ok_or(PoolVerdict::Spread(*spread_at))?;
         }
         for (key, wanted) in &pool.min_values {
@@ -359,13 +298,7 @@ impl Packer<'_> {
     }
 
     /// The types that fit, or what removed them.
-    fn keep(
-        &self,
-        pool: &Pool,
-        row: &Row,
-        types: &[usize],
-        requests: &[i64],
-    ) -> Result<Vec<usize>, PoolVerdict> {
+    fn keep(&self, pool: &Pool, row: &Row, types: &[usize], requests: &[i64]) -> Result<Vec<usize>, PoolVerdict> {
         let mut removed = Removed::default();
         let mut left = Vec::with_capacity(types.len());
         for at in types {
@@ -380,14 +313,7 @@ impl Packer<'_> {
                 left.push(*at);
             }
         }
-        if left.is_empty() {
-            Err(PoolVerdict::Types {
-                removed,
-                of: types.len(),
-            })
-        } else {
-            Ok(left)
-        }
+        if left.is_empty() { Err(PoolVerdict::Types { removed, of: types.len() }) } else { Ok(left) }
     }
 
     /// A claim may become the largest of its types: that much of the limit is spoken for.
@@ -395,11 +321,7 @@ impl Packer<'_> {
         let (limits, nodes_left) = &mut self.limits[pool];
         for (at, limit) in limits.iter_mut().enumerate() {
             if let Some(limit) = limit {
-                *limit -= types
-                    .iter()
-                    .map(|kind| self.problem.types[*kind].capacity[at])
-                    .max()
-                    .unwrap_or(0);
+                *limit -= types.iter().map(|kind| self.problem.types[*kind].capacity[at]).max().unwrap_or(0);
             }
         }
         if let Some(left) = nodes_left {
@@ -428,9 +350,7 @@ impl Packer<'_> {
 
 /// What daemons take of a type.
 pub(crate) fn overhead(pool: &Pool, at: usize) -> &[i64] {
-    pool.types
-        .binary_search_by_key(&at, |(kind, _)| *kind)
-        .map_or(&[], |found| pool.types[found].1.as_slice())
+    pool.types.binary_search_by_key(&at, |(kind, _)| *kind).map_or(&[], |found| pool.types[found].1.as_slice())
 }
 
 /// Whether a type holds the requests beside its daemons.
@@ -442,10 +362,7 @@ pub(crate) fn holds(allocatable: &[i64], daemons: &[i64], requests: &[i64]) -> b
 }
 
 fn fits(requests: &[i64], available: &[i64]) -> bool {
-    requests
-        .iter()
-        .zip(available)
-        .all(|(amount, left)| *amount <= 0 || amount <= left)
+    requests.iter().zip(available).all(|(amount, left)| *amount <= 0 || amount <= left)
 }
 
 fn add(sum: &mut [i64], amounts: &[i64]) {

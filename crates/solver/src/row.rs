@@ -50,10 +50,7 @@ impl Layout {
         for bit in bits {
             run[bit / 64] |= 1 << (bit % 64);
         }
-        for (word, mask) in row.0[self.offsets[key]..self.offsets[key + 1]]
-            .iter_mut()
-            .zip(run)
-        {
+        for (word, mask) in row.0[self.offsets[key]..self.offsets[key + 1]].iter_mut().zip(run) {
             *word &= mask;
         }
     }
@@ -90,10 +87,7 @@ impl Layout {
     pub fn conflict(&self, a: &Row, b: &Row) -> Option<usize> {
         self.offsets.windows(2).position(|run| {
             let (start, end) = (run[0], run[1]);
-            a.0[start..end]
-                .iter()
-                .zip(&b.0[start..end])
-                .all(|(a, b)| a & b == 0)
+            a.0[start..end].iter().zip(&b.0[start..end]).all(|(a, b)| a & b == 0)
         })
     }
 

@@ -26,12 +26,7 @@ pub struct Spread {
 impl Spread {
     /// The domains a pod may go to among those `row` allows, fewest pods first.
     pub(crate) fn allowed(&self, layout: &Layout, key: usize, own: &Row, row: &Row) -> Vec<usize> {
-        let eligible = || {
-            self.domains
-                .iter()
-                .copied()
-                .filter(|bit| layout.has(own, key, *bit))
-        };
+        let eligible = || self.domains.iter().copied().filter(|bit| layout.has(own, key, *bit));
         let least = match self.min_domains {
             Some(wanted) if eligible().count() < wanted as usize => 0,
             _ => eligible().map(|bit| self.count(bit)).min().unwrap_or(0),

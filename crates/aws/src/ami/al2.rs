@@ -23,49 +23,25 @@ pub(super) fn user_data(bootstrap: &Bootstrap<'_>) -> Result<String, BadUserData
         options.push(format!("--dns-cluster-ip '{dns}'"));
     }
     options.push("--use-max-pods false".to_owned());
-    options.push(format!(
-        "--kubelet-extra-args '{}'",
-        flags::kubelet(bootstrap).join(" ")
-    ));
+    options.push(format!("--kubelet-extra-args '{}'", flags::kubelet(bootstrap).join(" ")));
     if bootstrap.raid0 {
         options.push("--local-disks raid0".to_owned());
     }
     let log = "exec > >(tee /var/log/user-data.log|logger -t user-data -s 2>/dev/console) 2>&1";
-    parts.push(mime::Part::script(&format!(
-        "#!/bin/bash -xe\n{log}\n{}",
-        options.join(" \\\n")
-    )));
+    parts.push(mime::Part::script(&format!("#!/bin/bash -xe\n{log}\n{}", options.join(" \\\n"))));
     Ok(mime::archive(&parts))
 }
 
 pub(super) fn parameters(version: &str, kubernetes: &str) -> Vec<Parameter> {
     [
-        (
-            "amazon-linux-2",
-            "amazon-eks-node",
-            "amd64",
-            &[Variant::Standard][..],
-        ),
-        (
-            "amazon-linux-2-arm64",
-            "amazon-eks-arm64-node",
-            "arm64",
-            &[Variant::Standard],
-        ),
-        (
-            "amazon-linux-2-gpu",
-            "amazon-eks-gpu-node",
-            "amd64",
-            &[Variant::Neuron, Variant::Nvidia],
-        ),
+        ("amazon-linux-2", "amazon-eks-node", "amd64", &[Variant::Standard][..]),
+        ("amazon-linux-2-arm64", "amazon-eks-arm64-node", "arm64", &[Variant::Standard]),
+        ("amazon-linux-2-gpu", "amazon-eks-gpu-node", "amd64", &[Variant::Neuron, Variant::Nvidia]),
     ]
     .into_iter()
     .map(|(path, prefix, arch, variants)| {
-        let image = if version == "latest" {
-            "recommended".to_owned()
-        } else {
-            format!("{prefix}-{kubernetes}-{version}")
-        };
+        let image =
+            if version == "latest" { "recommended".to_owned() } else { format!("{prefix}-{kubernetes}-{version}") };
         Parameter {
             name: format!("/aws/service/eks/optimized-ami/{kubernetes}/{path}/{image}/image_id"),
             fits: images_for(arch, variants),
@@ -101,21 +77,11 @@ exec > >(tee /var/log/user-data.log|logger -t user-data -s 2>/dev/console) 2>&1
 
     #[test]
     fn ipv6_clusters_and_local_disks_have_options_of_their_own() {
-        let ipv6 = Bootstrap {
-            service_cidr: Some("fd00:10::/108"),
-            raid0: true,
-            ..bootstrap(Some("echo hello"))
-        };
+        let ipv6 = Bootstrap { service_cidr: Some("fd00:10::/108"), raid0: true, ..bootstrap(Some("echo hello")) };
         let script = user_data(&ipv6).unwrap();
-        assert!(
-            script.contains("--ip-family ipv6 \\\n--dns-cluster-ip 'fd00:10::a'"),
-            "{script}"
-        );
+        assert!(script.contains("--ip-family ipv6 \\\n--dns-cluster-ip 'fd00:10::a'"), "{script}");
         assert!(script.contains("--local-disks raid0"));
-        assert!(
-            script.find("echo hello") < script.find("bootstrap.sh"),
-            "the user's part comes first"
-        );
+        assert!(script.find("echo hello") < script.find("bootstrap.sh"), "the user's part comes first");
     }
 
     #[test]

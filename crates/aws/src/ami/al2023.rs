@@ -16,10 +16,7 @@ pub(super) fn user_data(bootstrap: &Bootstrap<'_>) -> Result<String, BadUserData
         found: error.to_string(),
         expected: "kubelet settings that can be written as YAML",
     })?;
-    parts.push(mime::Part::new(
-        NODE_CONFIG,
-        &format!("# Karpenter's part of the NodeConfig\n{yaml}"),
-    ));
+    parts.push(mime::Part::new(NODE_CONFIG, &format!("# Karpenter's part of the NodeConfig\n{yaml}")));
     Ok(mime::archive(&parts))
 }
 
@@ -27,10 +24,7 @@ pub(super) fn user_data(bootstrap: &Bootstrap<'_>) -> Result<String, BadUserData
 /// YAML says so in its first line.
 fn own_part(text: &str) -> Result<mime::Part, BadUserData> {
     if text.starts_with("#cloud-config") {
-        return Ok(mime::Part::new(
-            "text/cloud-config; charset=\"us-ascii\"",
-            text,
-        ));
+        return Ok(mime::Part::new("text/cloud-config; charset=\"us-ascii\"", text));
     }
     if text.starts_with("#!") {
         return Ok(mime::Part::script(text));
@@ -57,11 +51,7 @@ fn node_config(bootstrap: &Bootstrap<'_>) -> Value {
         kubelet.insert("clusterDNS".to_owned(), json!([dns]));
     }
     kubelet.insert("registerWithTaints".to_owned(), json!(bootstrap.taints));
-    let labels: Vec<String> = bootstrap
-        .node_labels()
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let labels: Vec<String> = bootstrap.node_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut spec = json!({
         "cluster": {
             "name": bootstrap.cluster_name,
@@ -93,13 +83,8 @@ pub(super) fn parameters(version: &str, kubernetes: &str) -> Vec<Parameter> {
         } else {
             format!("amazon-eks-node-al2023-{ec2_arch}-{flavour}-{kubernetes}-{version}")
         };
-        let base = format!(
-            "/aws/service/eks/optimized-ami/{kubernetes}/amazon-linux-2023/{ec2_arch}/{flavour}"
-        );
-        Parameter {
-            name: format!("{base}/{image}/image_id"),
-            fits: images_for(arch, &[variant]),
-        }
+        let base = format!("/aws/service/eks/optimized-ami/{kubernetes}/amazon-linux-2023/{ec2_arch}/{flavour}");
+        Parameter { name: format!("{base}/{image}/image_id"), fits: images_for(arch, &[variant]) }
     })
     .collect()
 }
@@ -162,10 +147,7 @@ spec:
         assert_eq!(kubelet["podsPerCore"], 4);
         assert_eq!(kubelet["clusterDNS"], json!(["10.0.0.2", "10.0.0.3"]));
         assert_eq!(kubelet["shutdownGracePeriod"], "30s");
-        assert_eq!(
-            config["spec"]["instance"]["localStorage"]["strategy"],
-            "RAID0"
-        );
+        assert_eq!(config["spec"]["instance"]["localStorage"]["strategy"], "RAID0");
     }
 
     #[test]
@@ -175,18 +157,12 @@ spec:
             ("#!/bin/sh\necho mine", "text/x-shellscript"),
             ("echo mine", "text/x-shellscript"),
             ("#cloud-config\nruncmd: [mine]", "text/cloud-config"),
-            (
-                "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {mine: 1}",
-                "application/node.eks.aws",
-            ),
+            ("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {mine: 1}", "application/node.eks.aws"),
             (archive, "text/plain"),
         ] {
             let all = user_data(&bootstrap(Some(own))).unwrap();
             let first = all.split("--//\n").nth(1).unwrap();
-            assert!(
-                first.starts_with(&format!("Content-Type: {header}")) && first.contains("mine"),
-                "{all}"
-            );
+            assert!(first.starts_with(&format!("Content-Type: {header}")) && first.contains("mine"), "{all}");
             assert!(all.find("mine") < all.find("Karpenter's part"));
         }
     }
@@ -195,21 +171,11 @@ spec:
     fn user_data_that_cannot_be_read_is_refused_by_name() {
         let error = user_data(&bootstrap(Some("Content-Type: multipart/mixed\n\nx"))).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("spec.userData: found multipart without a boundary, expected"),
+            error.to_string().starts_with("spec.userData: found multipart without a boundary, expected"),
             "{error}"
         );
-        let error = user_data(&bootstrap(Some(
-            "apiVersion: node.eks.aws/v1alpha1\nspec: {",
-        )))
-        .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("spec.userData: found a NodeConfig that is not YAML"),
-            "{error}"
-        );
+        let error = user_data(&bootstrap(Some("apiVersion: node.eks.aws/v1alpha1\nspec: {"))).unwrap_err();
+        assert!(error.to_string().starts_with("spec.userData: found a NodeConfig that is not YAML"), "{error}");
     }
 
     #[test]
@@ -228,9 +194,7 @@ spec:
         );
         assert_eq!(
             names(&parameters("v20260101", "1.36"))[0],
-            format!(
-                "{base}/x86_64/standard/amazon-eks-node-al2023-x86_64-standard-1.36-v20260101/image_id"
-            )
+            format!("{base}/x86_64/standard/amazon-eks-node-al2023-x86_64-standard-1.36-v20260101/image_id")
         );
     }
 }

@@ -14,10 +14,7 @@ mod tests {
 
     #[test]
     fn the_text_is_untouched() {
-        assert_eq!(
-            user_data(&bootstrap(Some(" #!/bin/sh\n\n"))),
-            " #!/bin/sh\n\n"
-        );
+        assert_eq!(user_data(&bootstrap(Some(" #!/bin/sh\n\n"))), " #!/bin/sh\n\n");
         assert_eq!(user_data(&bootstrap(None)), "");
     }
 }

@@ -49,28 +49,17 @@ impl<'a> Bootstrap<'a> {
     fn node_labels(&self) -> BTreeMap<&str, &str> {
         let foreign = |key: &str| {
             let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-            !["kubernetes.io", "k8s.io"]
-                .iter()
-                .any(|d| domain == *d || domain.ends_with(&format!(".{d}")))
+            !["kubernetes.io", "k8s.io"].iter().any(|d| domain == *d || domain.ends_with(&format!(".{d}")))
         };
-        let own = self
-            .labels
-            .iter()
-            .filter(|(key, _)| foreign(key))
-            .map(|(k, v)| (k.as_str(), v.as_str()));
+        let own = self.labels.iter().filter(|(key, _)| foreign(key)).map(|(k, v)| (k.as_str(), v.as_str()));
         own.chain([(keys::DO_NOT_SYNC_TAINTS, "true")]).collect()
     }
 
     /// The kubelet's first name server: the user's, else the tenth address of the service range,
     /// where cluster DNS is on EKS.
     fn cluster_dns(&self) -> Option<String> {
-        let own = self
-            .kubelet
-            .get("clusterDNS")
-            .and_then(|all| all.get(0))
-            .and_then(Value::as_str);
-        own.map(str::to_owned)
-            .or_else(|| tenth_address(self.service_cidr?))
+        let own = self.kubelet.get("clusterDNS").and_then(|all| all.get(0)).and_then(Value::as_str);
+        own.map(str::to_owned).or_else(|| tenth_address(self.service_cidr?))
     }
 
     fn custom(&self) -> Option<&'a str> {
@@ -81,12 +70,8 @@ impl<'a> Bootstrap<'a> {
 fn tenth_address(cidr: &str) -> Option<String> {
     let (network, _) = cidr.split_once('/')?;
     Some(match network.parse().ok()? {
-        std::net::IpAddr::V4(network) => {
-            std::net::Ipv4Addr::from(u32::from(network).checked_add(10)?).to_string()
-        }
-        std::net::IpAddr::V6(network) => {
-            std::net::Ipv6Addr::from(u128::from(network).checked_add(10)?).to_string()
-        }
+        std::net::IpAddr::V4(network) => std::net::Ipv4Addr::from(u32::from(network).checked_add(10)?).to_string(),
+        std::net::IpAddr::V6(network) => std::net::Ipv6Addr::from(u128::from(network).checked_add(10)?).to_string(),
     })
 }
 
@@ -99,18 +84,13 @@ pub(crate) struct BadUserData {
 }
 
 /// The user data of an instance, as text.
-pub(crate) fn user_data(
-    family: AmiFamily,
-    bootstrap: &Bootstrap<'_>,
-) -> Result<String, BadUserData> {
+pub(crate) fn user_data(family: AmiFamily, bootstrap: &Bootstrap<'_>) -> Result<String, BadUserData> {
     let text = match family {
         AmiFamily::Al2023 => al2023::user_data(bootstrap)?,
         AmiFamily::Al2 => al2::user_data(bootstrap)?,
         AmiFamily::Bottlerocket => bottlerocket::user_data(bootstrap)?,
         AmiFamily::Custom => custom::user_data(bootstrap),
-        AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025 => {
-            windows::user_data(bootstrap)
-        }
+        AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025 => windows::user_data(bootstrap),
     };
     if text.len() > USER_DATA_MAX {
         return Err(BadUserData {
@@ -168,43 +148,25 @@ pub(crate) fn alias(term: &AmiSelectorTerm) -> Option<Alias> {
         "windows2025" => AmiFamily::Windows2025,
         _ => return None,
     };
-    Some(Alias {
-        family,
-        version: version.to_owned(),
-    })
+    Some(Alias { family, version: version.to_owned() })
 }
 
 /// The class's family: its own word, else its alias's.
 pub(crate) fn family(spec: &Ec2NodeClassSpec) -> AmiFamily {
     spec.ami_family
-        .or_else(|| {
-            spec.ami_selector_terms
-                .iter()
-                .find_map(alias)
-                .map(|alias| alias.family)
-        })
+        .or_else(|| spec.ami_selector_terms.iter().find_map(alias).map(|alias| alias.family))
         .unwrap_or(AmiFamily::Custom)
 }
 
 /// The release of an image: the alias's, else what the image's name tells.
 pub(crate) fn image_version(spec: &Ec2NodeClassSpec, image_name: Option<&str>) -> Option<String> {
-    let of_alias = spec
-        .ami_selector_terms
-        .iter()
-        .find_map(alias)
-        .map(|alias| alias.version);
-    of_alias.or_else(|| {
-        image_name
-            .and_then(bottlerocket::version_in)
-            .map(str::to_owned)
-    })
+    let of_alias = spec.ami_selector_terms.iter().find_map(alias).map(|alias| alias.version);
+    of_alias.or_else(|| image_name.and_then(bottlerocket::version_in).map(str::to_owned))
 }
 
 /// An alias that does not exist for the cluster's version of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "spec.amiSelectorTerms: found alias {alias:?}, expected {expected} (Kubernetes is {kubernetes})"
-)]
+#[error("spec.amiSelectorTerms: found alias {alias:?}, expected {expected} (Kubernetes is {kubernetes})")]
 pub(crate) struct UnsupportedAlias {
     alias: String,
     expected: &'static str,
@@ -212,31 +174,15 @@ pub(crate) struct UnsupportedAlias {
 }
 
 /// Whether the images of the class's alias are made for this version of Kubernetes.
-pub(crate) fn check_alias(
-    terms: &[AmiSelectorTerm],
-    kubernetes: &str,
-) -> Result<(), UnsupportedAlias> {
+pub(crate) fn check_alias(terms: &[AmiSelectorTerm], kubernetes: &str) -> Result<(), UnsupportedAlias> {
     for text in terms.iter().filter_map(|term| term.alias.as_deref()) {
-        let refuse = |expected| {
-            Err(UnsupportedAlias {
-                alias: text.to_owned(),
-                expected,
-                kubernetes: kubernetes.to_owned(),
-            })
-        };
-        let term = AmiSelectorTerm {
-            alias: Some(text.to_owned()),
-            ..AmiSelectorTerm::default()
-        };
+        let refuse =
+            |expected| Err(UnsupportedAlias { alias: text.to_owned(), expected, kubernetes: kubernetes.to_owned() });
+        let term = AmiSelectorTerm { alias: Some(text.to_owned()), ..AmiSelectorTerm::default() };
         let Some(alias) = alias(&term) else {
-            return refuse(
-                "family@version with al2, al2023, bottlerocket, windows2019, windows2022 or windows2025",
-            );
+            return refuse("family@version with al2, al2023, bottlerocket, windows2019, windows2022 or windows2025");
         };
-        let minor = kubernetes
-            .split('.')
-            .nth(1)
-            .and_then(|minor| minor.parse::<u32>().ok());
+        let minor = kubernetes.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
         match (alias.family, minor) {
             (AmiFamily::Al2, Some(minor)) if minor >= al2::ENDS_AT_MINOR => {
                 return refuse("another family: EKS publishes AL2 images up to Kubernetes 1.32");
@@ -282,11 +228,8 @@ enum Variant {
 
 /// The nodes that each variant of an image is for.
 fn images_for(arch: &str, variants: &[Variant]) -> Vec<Vec<AmiRequirement>> {
-    let is = |key: &str, operator: &str| AmiRequirement {
-        key: key.to_owned(),
-        operator: operator.to_owned(),
-        values: None,
-    };
+    let is =
+        |key: &str, operator: &str| AmiRequirement { key: key.to_owned(), operator: operator.to_owned(), values: None };
     let (gpu, accelerator) = (keys::INSTANCE_GPU_COUNT, keys::INSTANCE_ACCELERATOR_COUNT);
     let of = |variant: &Variant| {
         let mut all = vec![one_of(keys::ARCH, arch)];
@@ -301,18 +244,12 @@ fn images_for(arch: &str, variants: &[Variant]) -> Vec<Vec<AmiRequirement>> {
 }
 
 pub(crate) fn one_of(key: &str, value: &str) -> AmiRequirement {
-    AmiRequirement {
-        key: key.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![value.to_owned()]),
-    }
+    AmiRequirement { key: key.to_owned(), operator: "In".to_owned(), values: Some(vec![value.to_owned()]) }
 }
 
 /// A setting as the kubelet's flags and files write it.
 pub(crate) fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -321,18 +258,12 @@ mod tests {
     use serde_json::json;
 
     pub(super) fn names(parameters: &[Parameter]) -> Vec<&str> {
-        parameters
-            .iter()
-            .map(|parameter| parameter.name.as_str())
-            .collect()
+        parameters.iter().map(|parameter| parameter.name.as_str()).collect()
     }
 
     pub(super) fn bootstrap(custom: Option<&'static str>) -> Bootstrap<'static> {
-        let labels = [
-            ("team", "a"),
-            ("topology.kubernetes.io/zone", "us-west-2a"),
-            ("karpenter.sh/nodepool", "default"),
-        ];
+        let labels =
+            [("team", "a"), ("topology.kubernetes.io/zone", "us-west-2a"), ("karpenter.sh/nodepool", "default")];
         let taint = |key: &str, value: Option<&str>, effect: &str| Taint {
             key: key.into(),
             value: value.map(str::to_owned),
@@ -345,10 +276,7 @@ mod tests {
             endpoint: "https://api.example",
             ca: "Q0E=",
             service_cidr: Some("10.100.0.0/16"),
-            labels: labels
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .collect(),
+            labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             taints: vec![
                 taint("dedicated", Some("ml"), "NoSchedule"),
                 taint("karpenter.sh/unregistered", None, "NoExecute"),
@@ -363,29 +291,15 @@ mod tests {
 
     #[test]
     fn cluster_dns_is_the_tenth_service_address() {
-        assert_eq!(
-            tenth_address("10.100.0.0/16").as_deref(),
-            Some("10.100.0.10")
-        );
-        assert_eq!(
-            tenth_address("172.20.0.0/16").as_deref(),
-            Some("172.20.0.10")
-        );
-        assert_eq!(
-            tenth_address("fd30:1c53::/108").as_deref(),
-            Some("fd30:1c53::a")
-        );
+        assert_eq!(tenth_address("10.100.0.0/16").as_deref(), Some("10.100.0.10"));
+        assert_eq!(tenth_address("172.20.0.0/16").as_deref(), Some("172.20.0.10"));
+        assert_eq!(tenth_address("fd30:1c53::/108").as_deref(), Some("fd30:1c53::a"));
         assert_eq!(tenth_address("nonsense"), None);
     }
 
     #[test]
     fn aliases_end_and_begin_with_versions_of_kubernetes() {
-        let terms = |alias: &str| {
-            vec![AmiSelectorTerm {
-                alias: Some(alias.to_owned()),
-                ..AmiSelectorTerm::default()
-            }]
-        };
+        let terms = |alias: &str| vec![AmiSelectorTerm { alias: Some(alias.to_owned()), ..AmiSelectorTerm::default() }];
         for (alias, kubernetes, fine) in [
             ("al2023@latest", "1.36", true),
             ("al2@latest", "1.32", true),
@@ -394,16 +308,10 @@ mod tests {
             ("windows2025@latest", "1.35", true),
             ("ubuntu@latest", "1.35", false),
         ] {
-            assert_eq!(
-                check_alias(&terms(alias), kubernetes).is_ok(),
-                fine,
-                "{alias} on {kubernetes}"
-            );
+            assert_eq!(check_alias(&terms(alias), kubernetes).is_ok(), fine, "{alias} on {kubernetes}");
         }
         assert_eq!(
-            check_alias(&terms("al2@latest"), "1.33")
-                .unwrap_err()
-                .to_string(),
+            check_alias(&terms("al2@latest"), "1.33").unwrap_err().to_string(),
             "spec.amiSelectorTerms: found alias \"al2@latest\", expected another family: EKS publishes AL2 images up to \
              Kubernetes 1.32 (Kubernetes is 1.33)"
         );
@@ -413,10 +321,8 @@ mod tests {
     fn the_family_is_the_classes_own_word_or_its_aliases() {
         let mut spec = Ec2NodeClassSpec::default();
         assert_eq!(family(&spec), AmiFamily::Custom);
-        spec.ami_selector_terms = vec![AmiSelectorTerm {
-            alias: Some("bottlerocket@v1.46.0".into()),
-            ..AmiSelectorTerm::default()
-        }];
+        spec.ami_selector_terms =
+            vec![AmiSelectorTerm { alias: Some("bottlerocket@v1.46.0".into()), ..AmiSelectorTerm::default() }];
         assert_eq!(family(&spec), AmiFamily::Bottlerocket);
         assert_eq!(image_version(&spec, None).as_deref(), Some("v1.46.0"));
         spec.ami_family = Some(AmiFamily::Custom);

@@ -21,7 +21,9 @@ pub(crate) fn release(family: AmiFamily) -> Option<(&'static str, &'static str)>
 pub(super) fn user_data(bootstrap: &Bootstrap<'_>) -> String {
     let mut lines = vec!["<powershell>".to_owned()];
     lines.extend(bootstrap.custom().map(str::to_owned));
-    lines.push("[string]$EKSBootstrapScriptFile = \"$env:ProgramFiles\\Amazon\\EKS\\Start-EKSBootstrap.ps1\"".to_owned());
+    lines.push(
+        "[string]$EKSBootstrapScriptFile = \"$env:ProgramFiles\\Amazon\\EKS\\Start-EKSBootstrap.ps1\"".to_owned(),
+    );
     let mut call = format!(
         "& $EKSBootstrapScriptFile -EKSClusterName '{}' -APIServerEndpoint '{}' -Base64ClusterCA '{}' -KubeletExtraArgs '{}'",
         bootstrap.cluster_name,
@@ -41,11 +43,7 @@ pub(super) fn parameters(family: AmiFamily, kubernetes: &str) -> Vec<Parameter> 
         name: format!(
             "/aws/service/ami-windows-latest/Windows_Server-{year}-English-Core-EKS_Optimized-{kubernetes}/image_id"
         ),
-        fits: vec![vec![
-            one_of(keys::OS, "windows"),
-            one_of(keys::ARCH, "amd64"),
-            one_of(keys::WINDOWS_BUILD, build),
-        ]],
+        fits: vec![vec![one_of(keys::OS, "windows"), one_of(keys::ARCH, "amd64"), one_of(keys::WINDOWS_BUILD, build)]],
     };
     release(family).map(of).into_iter().collect()
 }
@@ -62,19 +60,14 @@ Write-Host "mine"
 [string]$EKSBootstrapScriptFile = "$env:ProgramFiles\Amazon\EKS\Start-EKSBootstrap.ps1"
 & $EKSBootstrapScriptFile -EKSClusterName 'dev' -APIServerEndpoint 'https://api.example' -Base64ClusterCA 'Q0E=' -KubeletExtraArgs '--node-labels="karpenter.sh/do-not-sync-taints=true,karpenter.sh/nodepool=default,team=a" --register-with-taints="dedicated=ml:NoSchedule,karpenter.sh/unregistered:NoExecute" --max-pods=29 --system-reserved="memory=1Gi" --eviction-hard="memory.available<5%"' -DNSClusterIP '10.100.0.10'
 </powershell>"#;
-        assert_eq!(
-            user_data(&bootstrap(Some("Write-Host \"mine\"\n"))),
-            expected
-        );
+        assert_eq!(user_data(&bootstrap(Some("Write-Host \"mine\"\n"))), expected);
     }
 
     #[test]
     fn images_are_named_by_parameters_of_ec2() {
         assert_eq!(
             names(&parameters(AmiFamily::Windows2022, "1.36")),
-            [
-                "/aws/service/ami-windows-latest/Windows_Server-2022-English-Core-EKS_Optimized-1.36/image_id"
-            ]
+            ["/aws/service/ami-windows-latest/Windows_Server-2022-English-Core-EKS_Optimized-1.36/image_id"]
         );
     }
 }

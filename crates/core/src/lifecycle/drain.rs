@@ -19,10 +19,7 @@ const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// The pods on the node that must leave before its instance ends.
 pub(super) fn waiting<'w>(world: &'w World, node: &NodeState, now: Timestamp) -> Vec<&'w PodState> {
     let keys = world.pods_by_node.get(node.name());
-    let pods = keys
-        .into_iter()
-        .flatten()
-        .filter_map(|key| world.pods.get(key));
+    let pods = keys.into_iter().flatten().filter_map(|key| world.pods.get(key));
     pods.filter(|pod| {
         !pod.is_terminal()
             && !pod.is_owned_by("v1", "Node")
@@ -49,12 +46,7 @@ pub(super) fn evict<C>(
         .unwrap_or_else(|| "Forceful Termination".to_owned());
     let mut blocked = 0_usize;
     for pod in waiting.iter().filter(|pod| group(pod) == first) {
-        let annotation = pod
-            .pod
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(labels::DO_NOT_DISRUPT));
+        let annotation = pod.pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::DO_NOT_DISRUPT));
         if pod.is_terminating() || annotation.is_some_and(|value| value == "true") {
             continue;
         }
@@ -70,22 +62,12 @@ pub(super) fn evict<C>(
             uid: Some(about.uid.clone()),
         };
         if decision.kube(world, now, key, KubeWrite::Evict { object }) {
-            decision.facts.push(Fact::PodEvicted {
-                pod: about,
-                node: node.name().to_owned(),
-                reason: reason.clone(),
-            });
+            decision.facts.push(Fact::PodEvicted { pod: about, node: node.name().to_owned(), reason: reason.clone() });
         }
     }
     if blocked > 0 {
-        let message = format!(
-            "Failed to drain node, {} pods are waiting to be evicted",
-            waiting.len()
-        );
-        decision.facts.push(Fact::DrainBlocked {
-            node: about_node(node),
-            message,
-        });
+        let message = format!("Failed to drain node, {} pods are waiting to be evicted", waiting.len());
+        decision.facts.push(Fact::DrainBlocked { node: about_node(node), message });
     }
     if let Some(next) = waiting.iter().filter_map(|pod| stuck_at(pod)).min() {
         decision.wake(next.max(now));
@@ -93,11 +75,7 @@ pub(super) fn evict<C>(
 }
 
 fn tolerations(pod: &PodState) -> &[Toleration] {
-    pod.pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.tolerations.as_deref())
-        .unwrap_or_default()
+    pod.pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
 }
 
 fn about_pod(pod: &PodState) -> About {
@@ -110,15 +88,8 @@ fn about_pod(pod: &PodState) -> About {
 }
 
 fn group(pod: &PodState) -> (bool, bool) {
-    let class = pod
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.priority_class_name.as_deref());
-    let critical = matches!(
-        class,
-        Some("system-cluster-critical" | "system-node-critical")
-    );
+    let class = pod.pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref());
+    let critical = matches!(class, Some("system-cluster-critical" | "system-node-critical"));
     (critical, pod.is_owned_by("apps/v1", "DaemonSet"))
 }
 

@@ -13,39 +13,23 @@ use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
 /// An instance younger than this may belong to a claim whose status is still being written.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
-pub(super) fn decide<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    now: Timestamp,
-    decision: &mut Decision<C::Call>,
-) {
+pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decision: &mut Decision<C::Call>) {
     let Some((asked_at, instances)) = &world.instances else {
         return;
     };
     for instance in instances {
         orphan(world, cloud, instance, now, decision);
     }
-    let listed: BTreeMap<&str, &Instance> = instances
-        .iter()
-        .map(|i| (i.provider_id.as_str(), i))
-        .collect();
+    let listed: BTreeMap<&str, &Instance> = instances.iter().map(|i| (i.provider_id.as_str(), i)).collect();
     for state in world.claims.values().filter(|state| !state.is_deleting()) {
-        let list = state
-            .claim
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
-        let Some(registered) =
-            conditions::get(list, names::REGISTERED).filter(|c| c.status == "True")
-        else {
+        let list = state.claim.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let Some(registered) = conditions::get(list, names::REGISTERED).filter(|c| c.status == "True") else {
             continue;
         };
         let Some(id) = state.provider_id() else {
             continue;
         };
-        let there = listed
-            .get(id)
-            .is_some_and(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running));
+        let there = listed.get(id).is_some_and(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running));
         let ready = state
             .claim
             .status
@@ -59,32 +43,15 @@ pub(super) fn decide<C: Cloud>(
             && delete_claim(world, state, now, decision)
         {
             let reason = "garbage_collected";
-            decision.facts.push(Fact::ClaimDisrupted {
-                claim: about_claim(state),
-                pool: pool_of(state),
-                reason,
-            });
+            decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
         }
     }
 }
 
 /// Ends an instance that bears our tags but that no claim owns.
-fn orphan<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    instance: &Instance,
-    now: Timestamp,
-    decision: &mut Decision<C::Call>,
-) {
-    let running = matches!(
-        instance.state,
-        InstanceState::Pending | InstanceState::Running
-    );
-    if !running
-        || world
-            .claims_by_provider_id
-            .contains_key(&instance.provider_id)
-    {
+fn orphan<C: Cloud>(world: &World, cloud: &C, instance: &Instance, now: Timestamp, decision: &mut Decision<C::Call>) {
+    let running = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
+    if !running || world.claims_by_provider_id.contains_key(&instance.provider_id) {
         return;
     }
     // Its claim exists and has not told (or learnt) its instance yet: launch or look-up will.
@@ -96,10 +63,7 @@ fn orphan<C: Cloud>(
     if awaited {
         return;
     }
-    let Some(settled) = instance
-        .launched_at
-        .and_then(|at| at.checked_add(SETTLED_AFTER).ok())
-    else {
+    let Some(settled) = instance.launched_at.and_then(|at| at.checked_add(SETTLED_AFTER).ok()) else {
         return;
     };
     if settled > now {
@@ -109,8 +73,6 @@ fn orphan<C: Cloud>(
     if !world.terminating.contains_key(&instance.provider_id)
         && decision.cloud(world, now, key, cloud.terminate(&instance.provider_id))
     {
-        decision.facts.push(Fact::OrphanInstance {
-            provider_id: instance.provider_id.clone(),
-        });
+        decision.facts.push(Fact::OrphanInstance { provider_id: instance.provider_id.clone() });
     }
 }

@@ -18,16 +18,9 @@ const MESSAGE_MAX: usize = 300;
 pub(super) fn metadata(state: &ClaimState) -> Option<KubeWrite> {
     let claim = &state.claim;
     let finalizers = claim.metadata.finalizers.as_ref();
-    if !finalizers
-        .into_iter()
-        .flatten()
-        .any(|f| f == labels::TERMINATION_FINALIZER)
-    {
+    if !finalizers.into_iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER) {
         let finalizers = patch::with(finalizers, labels::TERMINATION_FINALIZER);
-        return Some(patch::claim_metadata(
-            state,
-            json!({ "finalizers": finalizers }),
-        ));
+        return Some(patch::claim_metadata(state, json!({ "finalizers": finalizers })));
     }
     let LaunchState::Launched(launched) = &state.launch else {
         return None;
@@ -42,23 +35,13 @@ pub(super) fn metadata(state: &ClaimState) -> Option<KubeWrite> {
     let annotations: serde_json::Map<_, _> = launched
         .annotations
         .iter()
-        .filter(|(key, value)| {
-            claim
-                .metadata
-                .annotations
-                .as_ref()
-                .and_then(|a| a.get(*key))
-                != Some(*value)
-        })
+        .filter(|(key, value)| claim.metadata.annotations.as_ref().and_then(|a| a.get(*key)) != Some(*value))
         .map(|(key, value)| (key.clone(), json!(value)))
         .collect();
     if labels.is_empty() && annotations.is_empty() {
         return None;
     }
-    Some(patch::claim_metadata(
-        state,
-        json!({ "labels": labels, "annotations": annotations }),
-    ))
+    Some(patch::claim_metadata(state, json!({ "labels": labels, "annotations": annotations })))
 }
 
 /// Returns true if the claim is being given up.
@@ -75,12 +58,7 @@ pub(super) fn decide<C: Cloud>(
     match &state.launch {
         LaunchState::Unknown => {
             if !world.flights.is_in_flight(&key(state)) {
-                decision.cloud(
-                    world,
-                    now,
-                    ActionKey::new(subject(state), "find"),
-                    cloud.find(&state.claim),
-                );
+                decision.cloud(world, now, ActionKey::new(subject(state), "find"), cloud.find(&state.claim));
             }
         }
         LaunchState::Absent => return launch(world, cloud, stage, decision),
@@ -90,12 +68,7 @@ pub(super) fn decide<C: Cloud>(
     false
 }
 
-fn launch<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    stage: &mut Stage<'_>,
-    decision: &mut Decision<C::Call>,
-) -> bool {
+fn launch<C: Cloud>(world: &World, cloud: &C, stage: &mut Stage<'_>, decision: &mut Decision<C::Call>) -> bool {
     let (state, now) = (stage.state, stage.now);
     if state.retry_at > now {
         decision.wake(state.retry_at);
@@ -111,12 +84,8 @@ fn launch<C: Cloud>(
         }
         // What is missing arrives as an observation, which brings us back here.
         Err(LaunchProblem::NotYet(_)) => false,
-        Err(LaunchProblem::InsufficientCapacity(message)) => {
-            out_of_capacity(world, state, message, now, decision)
-        }
-        Err(LaunchProblem::NodeClassNotReady(_)) => {
-            give_up(world, state, "nodeclass_not_ready", now, decision)
-        }
+        Err(LaunchProblem::InsufficientCapacity(message)) => out_of_capacity(world, state, message, now, decision),
+        Err(LaunchProblem::NodeClassNotReady(_)) => give_up(world, state, "nodeclass_not_ready", now, decision),
         Err(LaunchProblem::Other { reason, message }) => {
             failed(stage, reason, &message, decision);
             false
@@ -133,12 +102,8 @@ fn refused<C: Cloud>(
 ) -> bool {
     let (state, now) = (stage.state, stage.now);
     match outcome {
-        LaunchOutcome::InsufficientCapacity(message) => {
-            out_of_capacity(world, state, message.clone(), now, decision)
-        }
-        LaunchOutcome::NodeClassNotReady(_) => {
-            give_up(world, state, "nodeclass_not_ready", now, decision)
-        }
+        LaunchOutcome::InsufficientCapacity(message) => out_of_capacity(world, state, message.clone(), now, decision),
+        LaunchOutcome::NodeClassNotReady(_) => give_up(world, state, "nodeclass_not_ready", now, decision),
         LaunchOutcome::Failed { reason, message } => {
             failed(stage, reason, message, decision);
             launch(world, cloud, stage, decision)
@@ -155,11 +120,7 @@ fn out_of_capacity<C>(
     decision: &mut Decision<C>,
 ) -> bool {
     if give_up(world, state, "insufficient_capacity", now, decision) {
-        decision.facts.push(Fact::ClaimOutOfCapacity {
-            claim: about_claim(state),
-            pool: pool_of(state),
-            message,
-        });
+        decision.facts.push(Fact::ClaimOutOfCapacity { claim: about_claim(state), pool: pool_of(state), message });
     }
     true
 }
@@ -172,11 +133,7 @@ fn give_up<C>(
     decision: &mut Decision<C>,
 ) -> bool {
     if delete_claim(world, state, now, decision) {
-        decision.facts.push(Fact::ClaimDisrupted {
-            claim: about_claim(state),
-            pool: pool_of(state),
-            reason,
-        });
+        decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
     }
     true
 }
@@ -199,22 +156,13 @@ fn failed<C>(stage: &mut Stage<'_>, reason: &str, message: &str, decision: &mut 
 }
 
 /// The instance exists: the status learns everything about it in one write.
-fn settle<C>(
-    world: &World,
-    stage: &mut Stage<'_>,
-    launched: &Launched,
-    decision: &mut Decision<C>,
-) {
+fn settle<C>(world: &World, stage: &mut Stage<'_>, launched: &Launched, decision: &mut Decision<C>) {
     stage.status.provider_id = Some(launched.provider_id.clone());
     stage.status.image_id = Some(launched.image_id.clone());
     stage.status.capacity = Some(amounts(&launched.capacity));
     stage.status.allocatable = Some(amounts(&launched.allocatable));
     stage.achieved(names::LAUNCHED);
-    if world
-        .flights
-        .ready(&super::write_key(stage.state), stage.now)
-        .is_ok()
-    {
+    if world.flights.ready(&super::write_key(stage.state), stage.now).is_ok() {
         let label = |key: &str| launched.labels.get(key).cloned().unwrap_or_default();
         decision.facts.push(Fact::ClaimLaunched {
             claim: about_claim(stage.state),
@@ -228,11 +176,7 @@ fn settle<C>(
 }
 
 fn amounts(resources: &Resources) -> std::collections::BTreeMap<String, karpenter_api::Quantity> {
-    resources
-        .0
-        .iter()
-        .map(|(name, amount)| (name.clone(), crate::resources::quantity(name, *amount)))
-        .collect()
+    resources.0.iter().map(|(name, amount)| (name.clone(), crate::resources::quantity(name, *amount))).collect()
 }
 
 fn subject(state: &ClaimState) -> String {

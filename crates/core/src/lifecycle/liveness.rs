@@ -11,21 +11,11 @@ const LAUNCH_TTL: SignedDuration = SignedDuration::from_mins(5);
 const REGISTRATION_TTL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Returns true if the claim is given up.
-pub(super) fn decide<C>(
-    world: &World,
-    state: &ClaimState,
-    now: Timestamp,
-    decision: &mut Decision<C>,
-) -> bool {
-    for (condition, ttl, reason) in [
-        (names::LAUNCHED, LAUNCH_TTL, "launch_timeout"),
-        (names::REGISTERED, REGISTRATION_TTL, "registration_timeout"),
-    ] {
-        let list = state
-            .claim
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
+pub(super) fn decide<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
+    for (condition, ttl, reason) in
+        [(names::LAUNCHED, LAUNCH_TTL, "launch_timeout"), (names::REGISTERED, REGISTRATION_TTL, "registration_timeout")]
+    {
+        let list = state.claim.status.as_ref().and_then(|status| status.conditions.as_deref());
         let Some(known) = conditions::get(list, condition) else {
             return false;
         };
@@ -40,11 +30,7 @@ pub(super) fn decide<C>(
             continue;
         }
         if delete_claim(world, state, now, decision) {
-            decision.facts.push(Fact::ClaimDisrupted {
-                claim: about_claim(state),
-                pool: pool_of(state),
-                reason,
-            });
+            decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
         }
         return true;
     }

@@ -43,13 +43,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
 }
 
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.
-fn alive<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    state: &ClaimState,
-    now: Timestamp,
-    decision: &mut Decision<C::Call>,
-) {
+fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp, decision: &mut Decision<C::Call>) {
     if liveness::decide(world, state, now, decision) {
         return;
     }
@@ -58,11 +52,7 @@ fn alive<C: Cloud>(
         return;
     }
     let mut status = state.claim.status.clone().unwrap_or_default();
-    let mut stage = Stage {
-        state,
-        status: &mut status,
-        now,
-    };
+    let mut stage = Stage { state, status: &mut status, now };
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
@@ -84,12 +74,7 @@ fn write_status<C>(
     decision: &mut Decision<C>,
 ) {
     if state.claim.status.as_ref() != Some(status) {
-        decision.kube(
-            world,
-            now,
-            write_key(state),
-            patch::claim_status(state, status),
-        );
+        decision.kube(world, now, write_key(state), patch::claim_status(state, status));
     }
 }
 
@@ -99,40 +84,17 @@ fn write_key(state: &ClaimState) -> ActionKey {
 }
 
 /// Deletes a claim; what follows is `terminate`'s. Returns whether the deletion was asked for now.
-fn delete_claim<C>(
-    world: &World,
-    state: &ClaimState,
-    now: Timestamp,
-    decision: &mut Decision<C>,
-) -> bool {
+fn delete_claim<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
     let key = ActionKey::new(format!("NodeClaim/{}", state.name()), "delete");
-    decision.kube(
-        world,
-        now,
-        key,
-        KubeWrite::Delete {
-            object: patch::claim_ref(state),
-            grace_period_seconds: None,
-        },
-    )
+    decision.kube(world, now, key, KubeWrite::Delete { object: patch::claim_ref(state), grace_period_seconds: None })
 }
 
 fn about_claim(state: &ClaimState) -> About {
-    About {
-        kind: "NodeClaim",
-        namespace: String::new(),
-        name: state.name().to_owned(),
-        uid: state.uid().to_owned(),
-    }
+    About { kind: "NodeClaim", namespace: String::new(), name: state.name().to_owned(), uid: state.uid().to_owned() }
 }
 
 fn about_node(node: &NodeState) -> About {
-    About {
-        kind: "Node",
-        namespace: String::new(),
-        name: node.name().to_owned(),
-        uid: node.uid().to_owned(),
-    }
+    About { kind: "Node", namespace: String::new(), name: node.name().to_owned(), uid: node.uid().to_owned() }
 }
 
 fn pool_of(state: &ClaimState) -> String {
@@ -142,9 +104,7 @@ fn pool_of(state: &ClaimState) -> String {
 /// The reason of a condition that is True.
 fn status_reason(state: &ClaimState, condition: &str) -> Option<String> {
     let list = state.claim.status.as_ref()?.conditions.as_deref();
-    conditions::get(list, condition)
-        .filter(|c| c.status == "True")
-        .map(|c| c.reason.clone())
+    conditions::get(list, condition).filter(|c| c.status == "True").map(|c| c.reason.clone())
 }
 
 /// The claim's status as it becomes, stage by stage.
@@ -160,16 +120,13 @@ impl Stage<'_> {
     }
 
     fn is_decided(&self, condition: &str) -> bool {
-        conditions::get(self.status.conditions.as_deref(), condition)
-            .is_some_and(|c| c.status != "Unknown")
+        conditions::get(self.status.conditions.as_deref(), condition).is_some_and(|c| c.status != "Unknown")
     }
 
     fn set(&mut self, condition: &str, status: &str, reason: &str, message: &str) {
         let generation = self.state.claim.metadata.generation;
         let list = self.status.conditions.get_or_insert_default();
-        conditions::set(
-            list, condition, status, reason, message, generation, self.now,
-        );
+        conditions::set(list, condition, status, reason, message, generation, self.now);
     }
 
     fn achieved(&mut self, condition: &str) {
@@ -183,11 +140,7 @@ impl Stage<'_> {
     /// A condition that nobody has looked at yet.
     fn begin(&mut self, condition: &str) {
         if conditions::get(self.status.conditions.as_deref(), condition).is_none() {
-            self.waiting(
-                condition,
-                "AwaitingReconciliation",
-                "object is awaiting reconciliation",
-            );
+            self.waiting(condition, "AwaitingReconciliation", "object is awaiting reconciliation");
         }
     }
 

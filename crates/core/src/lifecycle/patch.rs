@@ -8,11 +8,7 @@ use crate::action::{KubeWrite, ObjectRef, Part, WriteKind};
 use crate::world::{ClaimState, NodeState};
 
 pub(super) fn claim_ref(state: &ClaimState) -> ObjectRef {
-    ObjectRef::cluster(
-        WriteKind::NodeClaim,
-        state.name(),
-        state.claim.metadata.uid.clone(),
-    )
+    ObjectRef::cluster(WriteKind::NodeClaim, state.name(), state.claim.metadata.uid.clone())
 }
 
 pub(super) fn node_ref(node: &NodeState) -> ObjectRef {
@@ -22,20 +18,12 @@ pub(super) fn node_ref(node: &NodeState) -> ObjectRef {
 pub(super) fn claim_status(state: &ClaimState, status: &NodeClaimStatus) -> KubeWrite {
     let mut patch = json!({ "status": status });
     patch["metadata"] = json!({ "resourceVersion": state.claim.metadata.resource_version });
-    KubeWrite::Patch {
-        object: claim_ref(state),
-        part: Part::Status,
-        patch,
-    }
+    KubeWrite::Patch { object: claim_ref(state), part: Part::Status, patch }
 }
 
 pub(super) fn claim_metadata(state: &ClaimState, metadata: Value) -> KubeWrite {
     let patch = versioned(metadata, state.claim.metadata.resource_version.as_deref());
-    KubeWrite::Patch {
-        object: claim_ref(state),
-        part: Part::Main,
-        patch,
-    }
+    KubeWrite::Patch { object: claim_ref(state), part: Part::Main, patch }
 }
 
 /// `spec` may be null when only metadata changes.
@@ -44,21 +32,12 @@ pub(super) fn node(node: &NodeState, metadata: Value, spec: Option<Value>) -> Ku
     if let Some(spec) = spec {
         patch["spec"] = spec;
     }
-    KubeWrite::Patch {
-        object: node_ref(node),
-        part: Part::Main,
-        patch,
-    }
+    KubeWrite::Patch { object: node_ref(node), part: Part::Main, patch }
 }
 
 /// The finalizers without one of them.
 pub(super) fn without<'a>(finalizers: Option<&'a Vec<String>>, finalizer: &str) -> Vec<&'a str> {
-    finalizers
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .filter(|f| *f != finalizer)
-        .collect()
+    finalizers.into_iter().flatten().map(String::as_str).filter(|f| *f != finalizer).collect()
 }
 
 /// The finalizers with one more, once.

@@ -19,19 +19,10 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
     let Some(provider_id) = state.provider_id() else {
         return;
     };
-    let nodes: Vec<&str> = world
-        .nodes_by_provider_id
-        .get(provider_id)
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let nodes: Vec<&str> =
+        world.nodes_by_provider_id.get(provider_id).into_iter().flatten().map(String::as_str).collect();
     match nodes.as_slice() {
-        [] => stage.waiting(
-            names::REGISTERED,
-            "NodeNotFound",
-            "Node not registered with cluster",
-        ),
+        [] => stage.waiting(names::REGISTERED, "NodeNotFound", "Node not registered with cluster"),
         [name] => {
             let Some(node) = world.nodes.get(*name) else {
                 return;
@@ -47,26 +38,15 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
             }
         }
         several => {
-            let message = format!(
-                "{} nodes have provider id {provider_id}: {}",
-                several.len(),
-                several.join(", ")
-            );
+            let message = format!("{} nodes have provider id {provider_id}: {}", several.len(), several.join(", "));
             stage.set(names::REGISTERED, "False", "MultipleNodesFound", &message);
         }
     }
 }
 
 fn told<C>(state: &ClaimState, node: &NodeState, decision: &mut Decision<C>) {
-    if !node
-        .taints()
-        .iter()
-        .any(|taint| taint.key == taints::UNREGISTERED)
-    {
-        decision.facts.push(Fact::UnregisteredTaintMissing {
-            claim: about_claim(state),
-            node: node.name().to_owned(),
-        });
+    if !node.taints().iter().any(|taint| taint.key == taints::UNREGISTERED) {
+        decision.facts.push(Fact::UnregisteredTaintMissing { claim: about_claim(state), node: node.name().to_owned() });
     }
     decision.facts.push(Fact::ClaimRegistered {
         claim: about_claim(state),
@@ -79,13 +59,8 @@ fn told<C>(state: &ClaimState, node: &NodeState, decision: &mut Decision<C>) {
 /// the node is registered.
 fn adopt(state: &ClaimState, node: &NodeState) -> KubeWrite {
     let claim = &state.claim;
-    let mut labels: BTreeMap<&str, &str> = claim
-        .metadata
-        .labels
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
+    let mut labels: BTreeMap<&str, &str> =
+        claim.metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     labels.insert(labels::REGISTERED, "true");
     let metadata = json!({
         "labels": labels,
@@ -93,22 +68,12 @@ fn adopt(state: &ClaimState, node: &NodeState) -> KubeWrite {
         "finalizers": patch::with(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER),
         "ownerReferences": owners(state, node),
     });
-    patch::node(
-        node,
-        metadata,
-        Some(json!({ "taints": settled_taints(state, node) })),
-    )
+    patch::node(node, metadata, Some(json!({ "taints": settled_taints(state, node) })))
 }
 
 fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
     let uid = state.uid();
-    let others = node
-        .node
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .filter(|owner| owner.uid != uid);
+    let others = node.node.metadata.owner_references.iter().flatten().filter(|owner| owner.uid != uid);
     let ours = json!({
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodeClaim",
@@ -122,27 +87,14 @@ fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
 /// The node's taints without the unregistered one; plus the claim's, unless the kubelet set them
 /// itself and says so with the label `karpenter.sh/do-not-sync-taints`.
 fn settled_taints(state: &ClaimState, node: &NodeState) -> Vec<Taint> {
-    let mut all: Vec<Taint> = node
-        .taints()
-        .iter()
-        .filter(|taint| taint.key != taints::UNREGISTERED)
-        .cloned()
-        .collect();
+    let mut all: Vec<Taint> = node.taints().iter().filter(|taint| taint.key != taints::UNREGISTERED).cloned().collect();
     if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
         return all;
     }
     let spec = &state.claim.spec;
-    for taint in spec
-        .taints
-        .iter()
-        .flatten()
-        .chain(spec.startup_taints.iter().flatten())
-    {
+    for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
         let taint = taints::to_core(taint);
-        if !all
-            .iter()
-            .any(|known| known.key == taint.key && known.effect == taint.effect)
-        {
+        if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
             all.push(taint);
         }
     }

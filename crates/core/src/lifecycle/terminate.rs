@@ -13,9 +13,7 @@ use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::json;
 
-use super::{
-    Stage, about_claim, about_node, delete_claim, drain, patch, pool_of, write_key, write_status,
-};
+use super::{Stage, about_claim, about_node, delete_claim, drain, patch, pool_of, write_key, write_status};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, LaunchState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
@@ -34,11 +32,7 @@ pub(super) fn claim<C: Cloud>(
     decision: &mut Decision<C::Call>,
 ) {
     let finalizers = state.claim.metadata.finalizers.as_ref();
-    if !finalizers
-        .into_iter()
-        .flatten()
-        .any(|f| f == labels::TERMINATION_FINALIZER)
-    {
+    if !finalizers.into_iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER) {
         return;
     }
     let Some(provider_id) = instance_of(world, cloud, state, now, decision) else {
@@ -56,19 +50,12 @@ pub(super) fn claim<C: Cloud>(
         .collect();
     let registered = conditions::is_true(status_conditions(state), names::REGISTERED);
     let mut status = state.claim.status.clone().unwrap_or_default();
-    let mut stage = Stage {
-        state,
-        status: &mut status,
-        now,
-    };
+    let mut stage = Stage { state, status: &mut status, now };
     if registered && !nodes.is_empty() {
         for node in nodes {
             if !node.is_deleting() {
                 let key = ActionKey::new(format!("Node/{}", node.name()), "delete");
-                let write = KubeWrite::Delete {
-                    object: patch::node_ref(node),
-                    grace_period_seconds: None,
-                };
+                let write = KubeWrite::Delete { object: patch::node_ref(node), grace_period_seconds: None };
                 decision.kube(world, now, key, write);
             }
             report_drain(world, node, &mut stage, decision);
@@ -99,22 +86,14 @@ fn instance_of<C: Cloud>(
         return Some(Some(id.to_owned()));
     }
     let subject = format!("NodeClaim/{}", state.name());
-    if world
-        .flights
-        .is_in_flight(&ActionKey::new(subject.clone(), "launch"))
-    {
+    if world.flights.is_in_flight(&ActionKey::new(subject.clone(), "launch")) {
         return None;
     }
     match &state.launch {
         LaunchState::Launched(launched) => Some(Some(launched.provider_id.clone())),
         LaunchState::Absent | LaunchState::Refused(_) => Some(None),
         LaunchState::Unknown => {
-            decision.cloud(
-                world,
-                now,
-                ActionKey::new(subject, "find"),
-                cloud.find(&state.claim),
-            );
+            decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
             None
         }
     }
@@ -122,16 +101,10 @@ fn instance_of<C: Cloud>(
 
 /// The last write to a claim.
 fn release<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
-    let finalizers = patch::without(
-        state.claim.metadata.finalizers.as_ref(),
-        labels::TERMINATION_FINALIZER,
-    );
+    let finalizers = patch::without(state.claim.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let write = patch::claim_metadata(state, json!({ "finalizers": finalizers }));
     if decision.kube(world, now, write_key(state), write) {
-        decision.facts.push(Fact::ClaimTerminated {
-            claim: about_claim(state),
-            pool: pool_of(state),
-        });
+        decision.facts.push(Fact::ClaimTerminated { claim: about_claim(state), pool: pool_of(state) });
     }
 }
 
@@ -146,29 +119,20 @@ pub(super) fn node<C: Cloud>(
     if !node.has_finalizer(labels::TERMINATION_FINALIZER) {
         return;
     }
-    let claim = node
-        .provider_id()
-        .and_then(|id| world.claims_by_provider_id.get(id))
-        .and_then(|name| world.claims.get(name));
+    let claim =
+        node.provider_id().and_then(|id| world.claims_by_provider_id.get(id)).and_then(|name| world.claims.get(name));
     if let Some(claim) = claim
         && !claim.is_deleting()
     {
         delete_claim(world, claim, now, decision);
     }
     // An instance that died under its node leaves nothing to drain.
-    let gone = node
-        .provider_id()
-        .is_none_or(|id| world.terminating.get(id).is_some_and(|t| t.gone));
+    let gone = node.provider_id().is_none_or(|id| world.terminating.get(id).is_some_and(|t| t.gone));
     if gone && !node.is_ready() {
         return release_node(world, node, now, decision);
     }
     if let Some(write) = disrupt(node) {
-        decision.kube(
-            world,
-            now,
-            ActionKey::new(format!("Node/{}", node.name()), "disrupt"),
-            write,
-        );
+        decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);
         return;
     }
     let waiting = drain::waiting(world, node, now);
@@ -193,54 +157,30 @@ pub(super) fn node<C: Cloud>(
 }
 
 fn release_node<C>(world: &World, node: &NodeState, now: Timestamp, decision: &mut Decision<C>) {
-    let finalizers = patch::without(
-        node.node.metadata.finalizers.as_ref(),
-        labels::TERMINATION_FINALIZER,
-    );
+    let finalizers = patch::without(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let key = ActionKey::new(format!("Node/{}", node.name()), "release");
-    if decision.kube(
-        world,
-        now,
-        key,
-        patch::node(node, json!({ "finalizers": finalizers }), None),
-    ) {
+    if decision.kube(world, now, key, patch::node(node, json!({ "finalizers": finalizers }), None)) {
         let pool = node.label(labels::NODEPOOL).unwrap_or_default().to_owned();
-        decision.facts.push(Fact::NodeDrained {
-            node: about_node(node),
-            pool,
-        });
+        decision.facts.push(Fact::NodeDrained { node: about_node(node), pool });
     }
 }
 
 /// The write that keeps new pods and load balancers away, if it is not there yet.
 fn disrupt(node: &NodeState) -> Option<KubeWrite> {
     let disrupted = taints::disrupted();
-    let tainted = node
-        .taints()
-        .iter()
-        .any(|t| t.key == disrupted.key && t.effect == disrupted.effect);
+    let tainted = node.taints().iter().any(|t| t.key == disrupted.key && t.effect == disrupted.effect);
     let excluded = node.label(labels::EXCLUDE_FROM_LOAD_BALANCERS) == Some("karpenter");
     if tainted && excluded {
         return None;
     }
-    let mut all: Vec<Taint> = node
-        .taints()
-        .iter()
-        .filter(|t| t.key != disrupted.key)
-        .cloned()
-        .collect();
+    let mut all: Vec<Taint> = node.taints().iter().filter(|t| t.key != disrupted.key).cloned().collect();
     all.push(disrupted);
     let metadata = json!({ "labels": { labels::EXCLUDE_FROM_LOAD_BALANCERS: "karpenter" } });
     Some(patch::node(node, metadata, Some(json!({ "taints": all }))))
 }
 
 /// Drained: Unknown while pods are waited for, True once none is left and the minimum has passed.
-fn report_drain<C>(
-    world: &World,
-    node: &NodeState,
-    stage: &mut Stage<'_>,
-    decision: &mut Decision<C>,
-) {
+fn report_drain<C>(world: &World, node: &NodeState, stage: &mut Stage<'_>, decision: &mut Decision<C>) {
     if !node.is_deleting() || stage.is_true(names::DRAINED) {
         return;
     }
@@ -256,21 +196,12 @@ fn report_drain<C>(
 
 /// When the drain of this claim's node began.
 fn drained_since(state: &ClaimState) -> Option<Timestamp> {
-    conditions::get(status_conditions(state), names::DRAINED).map(|condition| {
-        if condition.status == "True" {
-            Timestamp::MIN
-        } else {
-            condition.last_transition_time.0
-        }
-    })
+    conditions::get(status_conditions(state), names::DRAINED)
+        .map(|condition| if condition.status == "True" { Timestamp::MIN } else { condition.last_transition_time.0 })
 }
 
 fn status_conditions(state: &ClaimState) -> Option<&[conditions::Condition]> {
-    state
-        .claim
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref())
+    state.claim.status.as_ref().and_then(|status| status.conditions.as_deref())
 }
 
 /// Asks for the end of an instance until the cloud says it is gone.

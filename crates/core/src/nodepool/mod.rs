@@ -35,10 +35,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
             continue;
         }
         // A change of counters alone waits for its turn.
-        let turn = world
-            .pool_counted
-            .get(name)
-            .and_then(|at| at.checked_add(COUNT_EVERY).ok());
+        let turn = world.pool_counted.get(name).and_then(|at| at.checked_add(COUNT_EVERY).ok());
         if let Some(turn) = turn.filter(|turn| !judged && *turn > now) {
             decision.wake(turn);
             continue;
@@ -48,16 +45,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
             "status": status,
         });
         let object = reference(pool);
-        decision.kube(
-            world,
-            now,
-            key,
-            KubeWrite::Patch {
-                object,
-                part: Part::Status,
-                patch,
-            },
-        );
+        decision.kube(world, now, key, KubeWrite::Patch { object, part: Part::Status, patch });
     }
     decision
 }
@@ -70,13 +58,7 @@ fn reference(pool: &NodePool) -> ObjectRef {
 /// The template's hash, from which static drift is told.
 fn stamp(pool: &NodePool) -> Option<KubeWrite> {
     let hash = hash::nodepool_hash(pool);
-    let annotation = |key: &str| {
-        pool.metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(key))
-            .map(String::as_str)
-    };
+    let annotation = |key: &str| pool.metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let current = annotation(labels::NODEPOOL_HASH) == Some(hash.as_str())
         && annotation(labels::NODEPOOL_HASH_VERSION) == Some(hash::NODEPOOL_HASH_VERSION);
     if current {
@@ -86,11 +68,7 @@ fn stamp(pool: &NodePool) -> Option<KubeWrite> {
         labels::NODEPOOL_HASH: hash,
         labels::NODEPOOL_HASH_VERSION: hash::NODEPOOL_HASH_VERSION,
     }}});
-    Some(KubeWrite::Patch {
-        object: reference(pool),
-        part: Part::Main,
-        patch,
-    })
+    Some(KubeWrite::Patch { object: reference(pool), part: Part::Main, patch })
 }
 
 fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now: Timestamp) {
@@ -101,19 +79,9 @@ fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now:
     };
     let invalid = validation::nodepool(pool).err();
     match &invalid {
-        None => set(
-            names::VALIDATION_SUCCEEDED,
-            "True",
-            names::VALIDATION_SUCCEEDED,
-            "",
-        ),
+        None => set(names::VALIDATION_SUCCEEDED, "True", names::VALIDATION_SUCCEEDED, ""),
         Some(problem) => {
-            set(
-                names::VALIDATION_SUCCEEDED,
-                "False",
-                "NodePoolValidationFailed",
-                &problem.to_string(),
-            );
+            set(names::VALIDATION_SUCCEEDED, "False", "NodePoolValidationFailed", &problem.to_string());
         }
     }
     let class = &pool.spec.template.spec.node_class_ref.name;
@@ -122,18 +90,13 @@ fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now:
             status.node_class_observed_generation = Some(generation);
             None
         }
-        NodeClassState::NotFound => Some((
-            "NodeClassNotFound".to_owned(),
-            format!("EC2NodeClass {class:?} not found"),
-        )),
-        NodeClassState::Terminating => Some((
-            "NodeClassTerminating".to_owned(),
-            format!("EC2NodeClass {class:?} is being deleted"),
-        )),
-        NodeClassState::Unknown => Some((
-            "NodeClassReadinessUnknown".to_owned(),
-            format!("EC2NodeClass {class:?} is not judged yet"),
-        )),
+        NodeClassState::NotFound => Some(("NodeClassNotFound".to_owned(), format!("EC2NodeClass {class:?} not found"))),
+        NodeClassState::Terminating => {
+            Some(("NodeClassTerminating".to_owned(), format!("EC2NodeClass {class:?} is being deleted")))
+        }
+        NodeClassState::Unknown => {
+            Some(("NodeClassReadinessUnknown".to_owned(), format!("EC2NodeClass {class:?} is not judged yet")))
+        }
         NodeClassState::NotReady { reason, message } => Some((reason, message)),
     };
     match &not_ready {
@@ -151,59 +114,28 @@ fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now:
             now,
         );
     }
-    let unhealthy: Vec<&str> = [
-        (names::VALIDATION_SUCCEEDED, invalid.is_some()),
-        (names::NODE_CLASS_READY, not_ready.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(condition, bad)| bad.then_some(condition))
-    .collect();
+    let unhealthy: Vec<&str> =
+        [(names::VALIDATION_SUCCEEDED, invalid.is_some()), (names::NODE_CLASS_READY, not_ready.is_some())]
+            .into_iter()
+            .filter_map(|(condition, bad)| bad.then_some(condition))
+            .collect();
     if unhealthy.is_empty() {
-        conditions::set(
-            list,
-            names::READY,
-            "True",
-            names::READY,
-            "",
-            generation,
-            now,
-        );
+        conditions::set(list, names::READY, "True", names::READY, "", generation, now);
     } else {
-        let message = unhealthy
-            .iter()
-            .map(|c| format!("{c}=False"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        conditions::set(
-            list,
-            names::READY,
-            "False",
-            "UnhealthyDependents",
-            &message,
-            generation,
-            now,
-        );
+        let message = unhealthy.iter().map(|c| format!("{c}=False")).collect::<Vec<_>>().join(", ");
+        conditions::set(list, names::READY, "False", "UnhealthyDependents", &message, generation, now);
     }
 }
 
 /// Nodes and resources of the pool's claims; a node's own figures where it has joined.
 fn count(world: &World, pool: &str, status: &mut NodePoolStatus) {
-    let mut total: Resources = [
-        resources::CPU,
-        resources::MEMORY,
-        resources::PODS,
-        resources::EPHEMERAL_STORAGE,
-        resources::NODES,
-    ]
-    .into_iter()
-    .map(|name| (name, 0))
-    .collect();
+    let mut total: Resources =
+        [resources::CPU, resources::MEMORY, resources::PODS, resources::EPHEMERAL_STORAGE, resources::NODES]
+            .into_iter()
+            .map(|name| (name, 0))
+            .collect();
     let mut nodes = 0;
-    for state in world
-        .claims
-        .values()
-        .filter(|state| state.pool() == Some(pool) && !state.is_deleting())
-    {
+    for state in world.claims.values().filter(|state| state.pool() == Some(pool) && !state.is_deleting()) {
         if state.provider_id().is_none() {
             continue;
         }
@@ -212,11 +144,6 @@ fn count(world: &World, pool: &str, status: &mut NodePoolStatus) {
     }
     total.set(resources::NODES, nodes);
     status.nodes = Some(nodes);
-    status.resources = Some(
-        total
-            .0
-            .iter()
-            .map(|(name, amount)| (name.clone(), resources::quantity(name, *amount)))
-            .collect(),
-    );
+    status.resources =
+        Some(total.0.iter().map(|(name, amount)| (name.clone(), resources::quantity(name, *amount))).collect());
 }

@@ -29,12 +29,7 @@ pub struct Round {
 }
 
 /// Solves a round when the batch window closes; otherwise says when to look again.
-pub fn decide<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    settings: &Settings,
-    now: Timestamp,
-) -> Decision<C::Call> {
+pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     match world.batch.due_at(settings) {
         None => return decision,
@@ -45,12 +40,7 @@ pub fn decide<C: Cloud>(
         Some(_) => {}
     }
     let pending = pods::pending(world, now);
-    let interned = problem::build(
-        world,
-        cloud,
-        settings.preference_policy == PreferencePolicy::Respect,
-        &pending,
-    );
+    let interned = problem::build(world, cloud, settings.preference_policy == PreferencePolicy::Respect, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
     plan::act(world, settings, &interned, &solution, now, &mut decision);

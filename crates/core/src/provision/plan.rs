@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use karpenter_api::{
-    NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys,
-};
+use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
 use karpenter_solver::{Claim, Layout, Place, PoolVerdict, Solution};
 use serde_json::json;
 
@@ -28,13 +26,8 @@ pub(super) fn act<C>(
     now: Timestamp,
     decision: &mut Decision<C>,
 ) {
-    let mut round = Round {
-        at: now,
-        ..Round::default()
-    };
-    let names: Vec<String> = (0..solution.claims.len())
-        .map(|at| name(interned, &solution.claims[at], now))
-        .collect();
+    let mut round = Round { at: now, ..Round::default() };
+    let names: Vec<String> = (0..solution.claims.len()).map(|at| name(interned, &solution.claims[at], now)).collect();
     for (claim, name) in solution.claims.iter().zip(&names) {
         let object = node_claim(interned, claim, name);
         let Ok(body) = serde_json::to_value(&object) else {
@@ -42,33 +35,17 @@ pub(super) fn act<C>(
         };
         let reference = ObjectRef::cluster(WriteKind::NodeClaim, name.clone(), None);
         let key = ActionKey::new(format!("NodeClaim/{name}"), "create");
-        decision.kube(
-            world,
-            now,
-            key,
-            KubeWrite::Create {
-                object: reference,
-                body,
-            },
-        );
+        decision.kube(world, now, key, KubeWrite::Create { object: reference, body });
         decision.facts.push(Fact::ClaimPlanned {
             claim: name.clone(),
-            pool: interned.pools[claim.pool]
-                .0
-                .metadata
-                .name
-                .clone()
-                .unwrap_or_default(),
+            pool: interned.pools[claim.pool].0.metadata.name.clone().unwrap_or_default(),
             pods: claim.pods.len(),
             cheapest: Some(claim.price),
             instance_types: claim.types.len(),
         });
     }
-    let verdicts: BTreeMap<usize, Verdict> = solution
-        .verdicts
-        .iter()
-        .map(|(class, said)| (*class, verdict(interned, *class, said)))
-        .collect();
+    let verdicts: BTreeMap<usize, Verdict> =
+        solution.verdicts.iter().map(|(class, said)| (*class, verdict(interned, *class, said))).collect();
     for (at, place) in solution.places.iter().enumerate() {
         let pod = interned.pods[at];
         let (node, claim) = match place {
@@ -78,27 +55,16 @@ pub(super) fn act<C>(
                 (Some(name), None)
             }
             Place::Claim(claim) => {
-                round
-                    .claims
-                    .entry(names[*claim].clone())
-                    .or_default()
-                    .push(pod.key.clone());
+                round.claims.entry(names[*claim].clone()).or_default().push(pod.key.clone());
                 (None, Some(names[*claim].clone()))
             }
             Place::Nowhere => {
-                let verdict = verdicts
-                    .get(&interned.problem.pods[at])
-                    .cloned()
-                    .unwrap_or(Verdict::NoPools);
+                let verdict = verdicts.get(&interned.problem.pods[at]).cloned().unwrap_or(Verdict::NoPools);
                 unplaced(pod, verdict, &mut round, decision);
                 continue;
             }
         };
-        decision.facts.push(Fact::PodNominated {
-            pod: about(pod),
-            node,
-            claim,
-        });
+        decision.facts.push(Fact::PodNominated { pod: about(pod), node, claim });
     }
     for (key, problem) in &interned.invalid {
         if let Some(pod) = world.pods.get(key) {
@@ -113,10 +79,7 @@ pub(super) fn act<C>(
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
         };
-        decision.facts.push(Fact::PoolWithoutInstanceTypes {
-            pool: about,
-            message: message.clone(),
-        });
+        decision.facts.push(Fact::PoolWithoutInstanceTypes { pool: about, message: message.clone() });
     }
     if !interned.pods.is_empty() {
         decision.facts.push(Fact::RoundSolved {
@@ -130,51 +93,30 @@ pub(super) fn act<C>(
 }
 
 fn unplaced<C>(pod: &PodState, verdict: Verdict, round: &mut Round, decision: &mut Decision<C>) {
-    decision.facts.push(Fact::PodUnschedulable {
-        pod: about(pod),
-        verdict: verdict.clone(),
-    });
+    decision.facts.push(Fact::PodUnschedulable { pod: about(pod), verdict: verdict.clone() });
     round.unschedulable.insert(pod.key.clone(), verdict);
 }
 
 fn about(pod: &PodState) -> About {
-    About {
-        kind: "Pod",
-        namespace: pod.key.namespace.clone(),
-        name: pod.key.name.clone(),
-        uid: pod.uid().to_owned(),
-    }
+    About { kind: "Pod", namespace: pod.key.namespace.clone(), name: pod.key.name.clone(), uid: pod.uid().to_owned() }
 }
 
 /// `<pool>-<5 characters>`: the same round over the same pods gives the same names.
 fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp) -> String {
     let pool = interned.pools[claim.pool].0;
-    let first = claim
-        .pods
-        .first()
-        .map(|pod| interned.pods[*pod].uid())
-        .unwrap_or_default();
-    let seed = format!(
-        "{}/{first}/{}",
-        pool.metadata.uid.as_deref().unwrap_or_default(),
-        now.as_microsecond()
-    );
-    let mut hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let first = claim.pods.first().map(|pod| interned.pods[*pod].uid()).unwrap_or_default();
+    let seed = format!("{}/{first}/{}", pool.metadata.uid.as_deref().unwrap_or_default(), now.as_microsecond());
+    let mut hash = seed
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // No vowels and no digits that look like letters, as Kubernetes' generated names.
     let alphabet = b"bcdfghjklmnpqrstvwxz2456789";
     let mut suffix = String::new();
     for _ in 0..5 {
-        suffix.push(char::from(
-            alphabet[(hash % alphabet.len() as u64) as usize],
-        ));
+        suffix.push(char::from(alphabet[(hash % alphabet.len() as u64) as usize]));
         hash /= alphabet.len() as u64;
     }
-    format!(
-        "{}-{suffix}",
-        pool.metadata.name.as_deref().unwrap_or_default()
-    )
+    format!("{}-{suffix}", pool.metadata.name.as_deref().unwrap_or_default())
 }
 
 fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
@@ -188,20 +130,13 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
     labels.insert(keys::EC2_NODE_CLASS.to_owned(), class.name.clone());
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(keys::NODEPOOL_HASH.to_owned(), hash::nodepool_hash(pool));
-    annotations.insert(
-        keys::NODEPOOL_HASH_VERSION.to_owned(),
-        hash::NODEPOOL_HASH_VERSION.to_owned(),
-    );
+    annotations.insert(keys::NODEPOOL_HASH_VERSION.to_owned(), hash::NODEPOOL_HASH_VERSION.to_owned());
     let requirements = requirements(interned, claim);
     // A label that Kubernetes does not know must have a value on the node: the first that is allowed.
     for spec in &requirements {
         let value = spec.values.as_ref().and_then(|values| values.first());
-        if let Some(value) =
-            value.filter(|_| spec.operator == Operator::In && !keys::is_well_known(&spec.key))
-        {
-            labels
-                .entry(spec.key.clone())
-                .or_insert_with(|| value.clone());
+        if let Some(value) = value.filter(|_| spec.operator == Operator::In && !keys::is_well_known(&spec.key)) {
+            labels.entry(spec.key.clone()).or_insert_with(|| value.clone());
         }
     }
     let mut object = NodeClaim::new(
@@ -210,9 +145,7 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
             taints: template.spec.taints.clone(),
             startup_taints: template.spec.startup_taints.clone(),
             requirements,
-            resources: Some(ResourceRequests {
-                requests: Some(requests(interned, claim)),
-            }),
+            resources: Some(ResourceRequests { requests: Some(requests(interned, claim)) }),
             node_class_ref: class,
             termination_grace_period: template.spec.termination_grace_period.clone(),
             expire_after: template.spec.expire_after.clone(),
@@ -236,12 +169,8 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
 fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpenter_api::Quantity> {
     let pool = &interned.problem.pools[claim.pool];
     let overhead = |resource: usize| {
-        let of = |kind: &usize| {
-            pool.types
-                .iter()
-                .find(|(known, _)| known == kind)
-                .map(|(_, amounts)| amounts[resource])
-        };
+        let of =
+            |kind: &usize| pool.types.iter().find(|(known, _)| known == kind).map(|(_, amounts)| amounts[resource]);
         claim.types.iter().filter_map(of).min().unwrap_or(0)
     };
     let names = interned.words.resources.iter().enumerate();
@@ -263,9 +192,7 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
             continue;
         }
         let allowed = |row| {
-            (0..words.values[at].len() + Layout::FIRST)
-                .filter(|bit| layout.has(row, at, *bit))
-                .collect::<BTreeSet<_>>()
+            (0..words.values[at].len() + Layout::FIRST).filter(|bit| layout.has(row, at, *bit)).collect::<BTreeSet<_>>()
         };
         let (left, before) = (allowed(&claim.row), allowed(&pool_row));
         if left == before {
@@ -300,18 +227,8 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
             all.push(spec(Operator::Exists, Vec::new()));
         }
     }
-    let min_values = |key: &str| {
-        all.iter()
-            .filter(|r| r.key == key)
-            .filter_map(|r| r.min_values)
-            .max()
-    };
-    let types = claim
-        .types
-        .iter()
-        .take(TYPES_MAX)
-        .map(|kind| interned.types[*kind].name.clone())
-        .collect();
+    let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
+    let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();
     let instance_types = RequirementSpec {
         key: keys::INSTANCE_TYPE.to_owned(),
         operator: Operator::In,
@@ -335,23 +252,11 @@ fn capacity_types(interned: &Interned<'_>, claim: &Claim) -> Vec<String> {
     let Some(key) = interned.words.key(keys::CAPACITY_TYPE) else {
         return Vec::new();
     };
-    let offerings = claim
-        .types
-        .iter()
-        .flat_map(|kind| &interned.problem.types[*kind].offerings);
-    let open = offerings.filter(|o| {
-        o.labels
-            .iter()
-            .all(|(key, bit)| layout.has(&claim.row, *key, *bit))
-    });
-    let bits: BTreeSet<usize> = open
-        .flat_map(|o| &o.labels)
-        .filter(|(of, _)| *of == key)
-        .map(|(_, bit)| *bit)
-        .collect();
-    bits.into_iter()
-        .map(|bit| interned.words.values[key][bit - Layout::FIRST].clone())
-        .collect()
+    let offerings = claim.types.iter().flat_map(|kind| &interned.problem.types[*kind].offerings);
+    let open = offerings.filter(|o| o.labels.iter().all(|(key, bit)| layout.has(&claim.row, *key, *bit)));
+    let bits: BTreeSet<usize> =
+        open.flat_map(|o| &o.labels).filter(|(of, _)| *of == key).map(|(_, bit)| *bit).collect();
+    bits.into_iter().map(|bit| interned.words.values[key][bit - Layout::FIRST].clone()).collect()
 }
 
 fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdict {
@@ -362,17 +267,10 @@ fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdi
     let reason = |pool: usize, one: &PoolVerdict| match one {
         PoolVerdict::Taint(at) => {
             let taint = &interned.taints[*at];
-            let value = taint
-                .value
-                .as_deref()
-                .map(|value| format!("={value}"))
-                .unwrap_or_default();
+            let value = taint.value.as_deref().map(|value| format!("={value}")).unwrap_or_default();
             Reason::Taint(format!("{}{value}:{}", taint.key, taint.effect))
         }
-        PoolVerdict::Label(at) => Reason::Label {
-            key: key(*at),
-            asked: asked(interned, class, *at),
-        },
+        PoolVerdict::Label(at) => Reason::Label { key: key(*at), asked: asked(interned, class, *at) },
         PoolVerdict::Spread(at) => Reason::Spread(interned.spread_keys[*at].clone()),
         PoolVerdict::Nodes => Reason::NodeLimit,
         PoolVerdict::MinValues(at) => Reason::MinValues(key(*at)),
@@ -390,28 +288,13 @@ fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdi
                 .zip(requests.iter().copied())
                 .filter(|(_, a)| *a > 0)
                 .collect();
-            Reason::Types {
-                removed: *removed,
-                of: *of,
-                asked: told(&wanted, &wanted),
-                most: told(&most, &wanted),
-            }
+            Reason::Types { removed: *removed, of: *of, asked: told(&wanted, &wanted), most: told(&most, &wanted) }
         }
     };
     Verdict::ByPool(
         said.iter()
             .enumerate()
-            .map(|(pool, one)| {
-                (
-                    interned.pools[pool]
-                        .0
-                        .metadata
-                        .name
-                        .clone()
-                        .unwrap_or_default(),
-                    reason(pool, one),
-                )
-            })
+            .map(|(pool, one)| (interned.pools[pool].0.metadata.name.clone().unwrap_or_default(), reason(pool, one)))
             .collect(),
     )
 }
@@ -429,17 +312,11 @@ fn asked(interned: &Interned<'_>, class: usize, key: usize) -> String {
         .map(|(_, value)| value.as_str())
         .take(5)
         .collect();
-    if values.is_empty() {
-        "a value nobody offers".to_owned()
-    } else {
-        format!("[{}]", values.join(", "))
-    }
+    if values.is_empty() { "a value nobody offers".to_owned() } else { format!("[{}]", values.join(", ")) }
 }
 
 /// The amounts of those resources that `of` names.
 fn told(amounts: &Resources, of: &Resources) -> String {
-    let parts =
-        of.0.keys()
-            .map(|name| format!("{name} {}", resources::quantity(name, amounts.get(name))));
+    let parts = of.0.keys().map(|name| format!("{name} {}", resources::quantity(name, amounts.get(name))));
     parts.collect::<Vec<_>>().join(", ")
 }

@@ -15,9 +15,7 @@ pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let mut all: Vec<&PodState> = world
         .pods
         .values()
-        .filter(|pod| {
-            pod.is_provisionable() && !pod.is_terminating() && !is_expected(world, pod, now)
-        })
+        .filter(|pod| pod.is_provisionable() && !pod.is_terminating() && !is_expected(world, pod, now))
         .collect();
     all.sort_by(|a, b| {
         let amount = |pod: &PodState, name: &str| pod.requests.get(name);
@@ -36,19 +34,13 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
     let Some(nomination) = world.nominated.get(&pod.key) else {
         return false;
     };
-    let fresh = nomination
-        .at
-        .checked_add(NOMINATED_FOR)
-        .is_ok_and(|until| until > now);
+    let fresh = nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
     match world.claims.get(&nomination.target) {
         Some(claim) if claim.is_deleting() => false,
         Some(claim) => {
-            let node = claim
-                .provider_id()
-                .and_then(|id| world.nodes_by_provider_id.get(id)?.first());
-            let usable = node
-                .and_then(|name| world.nodes.get(name))
-                .is_some_and(crate::world::NodeState::is_initialized);
+            let node = claim.provider_id().and_then(|id| world.nodes_by_provider_id.get(id)?.first());
+            let usable =
+                node.and_then(|name| world.nodes.get(name)).is_some_and(crate::world::NodeState::is_initialized);
             !usable || fresh
         }
         // Its creation is under way, or it is a node.
@@ -64,31 +56,15 @@ pub(super) struct Reading {
 }
 
 /// The readings in the order in which they are tried. Errors name the field.
-pub(super) fn readings(
-    spec: &PodSpec,
-    soft_spreads: usize,
-    respect: bool,
-) -> Result<Vec<Reading>, String> {
+pub(super) fn readings(spec: &PodSpec, soft_spreads: usize, respect: bool) -> Result<Vec<Reading>, String> {
     let mut base = Requirements::default();
     for (key, value) in spec.node_selector.iter().flatten() {
-        base.add(
-            karpenter_api::labels::normalized(key),
-            Requirement::one_of([value.clone()]),
-        );
+        base.add(karpenter_api::labels::normalized(key), Requirement::one_of([value.clone()]));
     }
-    let affinity = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|a| {
-        a.required_during_scheduling_ignored_during_execution
-            .as_ref()
-    });
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let mut terms = Vec::new();
-    for term in required
-        .iter()
-        .flat_map(|selector| &selector.node_selector_terms)
-    {
+    for term in required.iter().flat_map(|selector| &selector.node_selector_terms) {
         let mut requirements = base.clone();
         requirements.add_all(&self::term(term)?);
         terms.push(requirements);
@@ -98,11 +74,8 @@ pub(super) fn readings(
     }
     let mut preferred: Vec<(i32, Requirements)> = Vec::new();
     if respect {
-        for one in affinity.iter().flat_map(|a| {
-            a.preferred_during_scheduling_ignored_during_execution
-                .iter()
-                .flatten()
-        }) {
+        for one in affinity.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+        {
             preferred.push((one.weight, term(&one.preference)?));
         }
         preferred.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
@@ -115,10 +88,7 @@ pub(super) fn readings(
         if let Some(preference) = preference {
             requirements.add_all(preference);
         }
-        Reading {
-            requirements,
-            soft_spreads,
-        }
+        Reading { requirements, soft_spreads }
     };
     for (_, preference) in &preferred {
         all.extend(terms.iter().map(|term| with(term, Some(preference), soft)));
@@ -132,10 +102,7 @@ pub(super) fn readings(
 fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
     let mut all = Requirements::default();
     for expression in term.match_expressions.iter().flatten() {
-        all.add(
-            karpenter_api::labels::normalized(&expression.key),
-            requirement(expression)?,
-        );
+        all.add(karpenter_api::labels::normalized(&expression.key), requirement(expression)?);
     }
     Ok(all)
 }
@@ -143,10 +110,7 @@ fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
 fn requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, String> {
     let values = expression.values.clone().unwrap_or_default();
     let bound = |make: fn(i64) -> Requirement| {
-        let parsed = values
-            .first()
-            .filter(|_| values.len() == 1)
-            .and_then(|value| value.parse::<i64>().ok());
+        let parsed = values.first().filter(|_| values.len() == 1).and_then(|value| value.parse::<i64>().ok());
         parsed.map(make).ok_or_else(|| {
             format!(
                 "nodeAffinity {:?} {}: found {values:?}, expected exactly one integer",

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Taint, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodePool, labels as keys, taints};
-use karpenter_solver::{
-    Alternative, Class, InstanceType, Layout, Node, Offering, Pool, Problem, Row, Spread,
-};
+use karpenter_solver::{Alternative, Class, InstanceType, Layout, Node, Offering, Pool, Problem, Row, Spread};
 
 use super::pods::{Reading, readings};
 use crate::cloud::InstanceType as CloudType;
@@ -53,18 +51,12 @@ impl Words {
     }
 
     fn bit(&self, key: usize, value: &str) -> Option<usize> {
-        self.values[key]
-            .binary_search_by(|known| known.as_str().cmp(value))
-            .ok()
-            .map(|at| at + Layout::FIRST)
+        self.values[key].binary_search_by(|known| known.as_str().cmp(value)).ok().map(|at| at + Layout::FIRST)
     }
 
     /// The bits a requirement allows.
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
-        let known = self.values[key]
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| requirement.has(value));
+        let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
         let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
         if requirement.complement {
             bits.push(Layout::OTHER);
@@ -102,8 +94,7 @@ impl Words {
     pub(super) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
         let mut row = self.row(layout, requirements);
         for (at, key) in self.keys.iter().enumerate() {
-            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME
-            {
+            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME {
                 layout.restrict(&mut row, at, [Layout::ABSENT]);
             }
         }
@@ -111,10 +102,7 @@ impl Words {
     }
 
     fn amounts(&self, of: &Resources) -> Vec<i64> {
-        self.resources
-            .iter()
-            .map(|name| of.get(name).clamp(-AMOUNT_MAX, AMOUNT_MAX))
-            .collect()
+        self.resources.iter().map(|name| of.get(name).clamp(-AMOUNT_MAX, AMOUNT_MAX)).collect()
     }
 }
 
@@ -128,26 +116,15 @@ struct Vocabulary {
 impl Vocabulary {
     fn learn(&mut self, requirements: &Requirements) {
         for (key, requirement) in &requirements.0 {
-            self.values
-                .entry(key.clone())
-                .or_default()
-                .extend(requirement.values.iter().cloned());
+            self.values.entry(key.clone()).or_default().extend(requirement.values.iter().cloned());
         }
     }
 
     fn words(self) -> Words {
         let keys: Vec<String> = self.values.keys().cloned().collect();
         Words {
-            index: keys
-                .iter()
-                .enumerate()
-                .map(|(at, key)| (key.clone(), at))
-                .collect(),
-            values: self
-                .values
-                .into_values()
-                .map(|set| set.into_iter().collect())
-                .collect(),
+            index: keys.iter().enumerate().map(|(at, key)| (key.clone(), at)).collect(),
+            values: self.values.into_values().map(|set| set.into_iter().collect()).collect(),
             keys,
             resources: self.resources.into_iter().collect(),
         }
@@ -172,39 +149,23 @@ pub(super) fn build<'w, C: Cloud>(
     let (reads, invalid) = read(pending, respect);
     let (pools, barren) = pools(world, cloud);
     let mut vocabulary = Vocabulary::default();
-    for name in [
-        resources::CPU,
-        resources::MEMORY,
-        resources::PODS,
-        resources::EPHEMERAL_STORAGE,
-    ] {
+    for name in [resources::CPU, resources::MEMORY, resources::PODS, resources::EPHEMERAL_STORAGE] {
         vocabulary.resources.insert(name.to_owned());
     }
     for read in &reads {
-        vocabulary
-            .resources
-            .extend(read.pod.requests.0.keys().cloned());
+        vocabulary.resources.extend(read.pod.requests.0.keys().cloned());
         for reading in &read.readings {
             vocabulary.learn(&reading.requirements);
         }
         for constraint in read.hard.iter().chain(&read.soft) {
-            vocabulary
-                .values
-                .entry(constraint.topology_key.clone())
-                .or_default();
+            vocabulary.values.entry(constraint.topology_key.clone()).or_default();
         }
     }
     let mut types: Vec<Arc<CloudType>> = Vec::new();
     let mut numbers: BTreeMap<*const CloudType, usize> = BTreeMap::new();
     for (pool, rows) in &pools {
         vocabulary.learn(&pool_requirements(pool));
-        vocabulary.resources.extend(
-            pool.spec
-                .limits
-                .iter()
-                .flatten()
-                .map(|(name, _)| name.clone()),
-        );
+        vocabulary.resources.extend(pool.spec.limits.iter().flatten().map(|(name, _)| name.clone()));
         for row in rows {
             numbers.entry(Arc::as_ptr(row)).or_insert_with(|| {
                 types.push(Arc::clone(row));
@@ -226,10 +187,7 @@ pub(super) fn build<'w, C: Cloud>(
     let sizes: Vec<usize> = words.values.iter().map(Vec::len).collect();
     let layout = Layout::new(&sizes);
     let mut interned = Interned {
-        problem: Problem {
-            layout,
-            ..Problem::default()
-        },
+        problem: Problem { layout, ..Problem::default() },
         words,
         types,
         pods: reads.iter().map(|read| read.pod).collect(),
@@ -252,20 +210,11 @@ fn read<'w>(pending: &[&'w PodState], respect: bool) -> (Vec<Read<'w>>, Vec<(Pod
     let mut invalid = Vec::new();
     for pod in pending {
         let Some(spec) = &pod.pod.spec else { continue };
-        let constraints = spec
-            .topology_spread_constraints
-            .as_deref()
-            .unwrap_or_default();
-        let (hard, soft): (Vec<_>, Vec<_>) = constraints
-            .iter()
-            .partition(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
+        let constraints = spec.topology_spread_constraints.as_deref().unwrap_or_default();
+        let (hard, soft): (Vec<_>, Vec<_>) =
+            constraints.iter().partition(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
         match readings(spec, soft.len(), respect) {
-            Ok(readings) => reads.push(Read {
-                pod,
-                readings,
-                hard,
-                soft,
-            }),
+            Ok(readings) => reads.push(Read { pod, readings, hard, soft }),
             Err(problem) => invalid.push((pod.key.clone(), problem)),
         }
     }
@@ -275,10 +224,7 @@ fn read<'w>(pending: &[&'w PodState], respect: bool) -> (Vec<Read<'w>>, Vec<(Pod
 type PoolTypes<'w> = (&'w NodePool, Vec<Arc<CloudType>>);
 
 /// Ready, dynamic pools in the order they are tried: weight, then name, both descending.
-fn pools<'w, C: Cloud>(
-    world: &'w World,
-    cloud: &C,
-) -> (Vec<PoolTypes<'w>>, Vec<(&'w NodePool, String)>) {
+fn pools<'w, C: Cloud>(world: &'w World, cloud: &C) -> (Vec<PoolTypes<'w>>, Vec<(&'w NodePool, String)>) {
     let mut all = Vec::new();
     let mut barren = Vec::new();
     for pool in world.pools.values() {
@@ -290,16 +236,10 @@ fn pools<'w, C: Cloud>(
             continue;
         };
         let wanted = pool_requirements(pool);
-        let fitting: Vec<Arc<CloudType>> = rows
-            .iter()
-            .filter(|row| row.requirements.intersects(&wanted).is_ok())
-            .cloned()
-            .collect();
+        let fitting: Vec<Arc<CloudType>> =
+            rows.iter().filter(|row| row.requirements.intersects(&wanted).is_ok()).cloned().collect();
         if fitting.is_empty() {
-            let message = format!(
-                "the nodepool's requirements exclude all {} instance types",
-                rows.len()
-            );
+            let message = format!("the nodepool's requirements exclude all {} instance types", rows.len());
             barren.push((pool, message));
             continue;
         }
@@ -307,9 +247,7 @@ fn pools<'w, C: Cloud>(
     }
     all.sort_by(|(a, _), (b, _)| {
         let weight = |pool: &NodePool| pool.spec.weight.unwrap_or(0);
-        weight(b)
-            .cmp(&weight(a))
-            .then_with(|| b.metadata.name.cmp(&a.metadata.name))
+        weight(b).cmp(&weight(a)).then_with(|| b.metadata.name.cmp(&a.metadata.name))
     });
     (all, barren)
 }
@@ -321,19 +259,13 @@ pub(super) fn pool_requirements(pool: &NodePool) -> Requirements {
     for spec in &template.spec.requirements {
         all.add(keys::normalized(&spec.key), Requirement::from_spec(spec));
     }
-    let labels = template
-        .metadata
-        .iter()
-        .flat_map(|metadata| metadata.labels.iter().flatten());
+    let labels = template.metadata.iter().flat_map(|metadata| metadata.labels.iter().flatten());
     for (key, value) in labels {
         all.add(key.clone(), Requirement::one_of([value.clone()]));
     }
     let name = pool.metadata.name.clone().unwrap_or_default();
     all.add(keys::NODEPOOL, Requirement::one_of([name]));
-    all.add(
-        keys::EC2_NODE_CLASS,
-        Requirement::one_of([template.spec.node_class_ref.name.clone()]),
-    );
+    all.add(keys::EC2_NODE_CLASS, Requirement::one_of([template.spec.node_class_ref.name.clone()]));
     all
 }
 
@@ -361,10 +293,7 @@ impl Interned<'_> {
                             label(keys::ZONE_ID, &offering.zone_id),
                             label(keys::CAPACITY_TYPE, offering.capacity_type.as_str()),
                         ];
-                        Offering {
-                            labels: labels.into_iter().flatten().collect(),
-                            price: offering.price,
-                        }
+                        Offering { labels: labels.into_iter().flatten().collect(), price: offering.price }
                     })
                     .collect(),
             })
@@ -376,15 +305,7 @@ impl Interned<'_> {
             let (pool, rows) = (self.pools[at].0, self.pools[at].1.clone());
             let wanted = pool_requirements(pool);
             let row = self.words.pool_row(&self.problem.layout, &wanted);
-            let hard: Vec<Taint> = pool
-                .spec
-                .template
-                .spec
-                .taints
-                .iter()
-                .flatten()
-                .map(taints::to_core)
-                .collect();
+            let hard: Vec<Taint> = pool.spec.template.spec.taints.iter().flatten().map(taints::to_core).collect();
             let daemons = self.daemons(world, &hard);
             let mut types: Vec<(usize, Vec<i64>)> = rows
                 .iter()
@@ -393,10 +314,7 @@ impl Interned<'_> {
                     let of_type = self.problem.types[number].row.and(&row);
                     let mut overhead = Resources::default();
                     for (requests, readings) in &daemons {
-                        if readings
-                            .iter()
-                            .any(|reading| self.problem.layout.intersects(reading, &of_type))
-                        {
+                        if readings.iter().any(|reading| self.problem.layout.intersects(reading, &of_type)) {
                             overhead.add(requests);
                         }
                     }
@@ -413,20 +331,10 @@ impl Interned<'_> {
                 .requirements
                 .iter()
                 .filter_map(|spec| {
-                    Some((
-                        self.words.key(keys::normalized(&spec.key))?,
-                        usize::try_from(spec.min_values?).ok()?,
-                    ))
+                    Some((self.words.key(keys::normalized(&spec.key))?, usize::try_from(spec.min_values?).ok()?))
                 })
                 .collect();
-            self.problem.pools.push(Pool {
-                row,
-                taints,
-                types,
-                limits,
-                nodes_left,
-                min_values,
-            });
+            self.problem.pools.push(Pool { row, taints, types, limits, nodes_left, min_values });
         }
     }
 
@@ -434,25 +342,17 @@ impl Interned<'_> {
     fn daemons(&self, world: &World, hard: &[Taint]) -> Vec<(Resources, Vec<Row>)> {
         let mut all = Vec::new();
         for daemon in world.daemons.values() {
-            let Some(spec) = daemon
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.template.spec.as_ref())
-            else {
+            let Some(spec) = daemon.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()) else {
                 continue;
             };
             let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-            let kept_off = hard.iter().any(|taint| {
-                taint.effect != "PreferNoSchedule" && !taints::tolerates(tolerations, taint)
-            });
+            let kept_off =
+                hard.iter().any(|taint| taint.effect != "PreferNoSchedule" && !taints::tolerates(tolerations, taint));
             let Ok(readings) = readings(spec, 0, false) else {
                 continue;
             };
             if !kept_off {
-                let rows = readings
-                    .iter()
-                    .map(|r| self.words.row(&self.problem.layout, &r.requirements))
-                    .collect();
+                let rows = readings.iter().map(|r| self.words.row(&self.problem.layout, &r.requirements)).collect();
                 all.push((template_requests(spec), rows));
             }
         }
@@ -470,18 +370,9 @@ impl Interned<'_> {
                 nodes += 1;
                 let mut capacity = world.capacity_of(state);
                 if capacity.0.is_empty() {
-                    let listed = state
-                        .claim
-                        .spec
-                        .requirements
-                        .iter()
-                        .find(|r| r.key == keys::INSTANCE_TYPE);
+                    let listed = state.claim.spec.requirements.iter().find(|r| r.key == keys::INSTANCE_TYPE);
                     let names = listed.and_then(|r| r.values.as_ref());
-                    for kind in self
-                        .types
-                        .iter()
-                        .filter(|kind| names.is_some_and(|names| names.contains(&kind.name)))
-                    {
+                    for kind in self.types.iter().filter(|kind| names.is_some_and(|names| names.contains(&kind.name))) {
                         capacity.max(&kind.capacity);
                     }
                 }
@@ -498,19 +389,13 @@ impl Interned<'_> {
             .and_then(|limit| resources::amount(resources::NODES, &limit.to_string()))
             .map(|limit| limit - nodes);
         let of = |name: &String| {
-            if name == resources::NODES {
-                None
-            } else {
-                left(name)
-            }
+            if name == resources::NODES { None } else { left(name) }
         };
         (self.words.resources.iter().map(of).collect(), nodes_left)
     }
 
     fn taint(&mut self, taint: Taint) -> usize {
-        let same = |known: &Taint| {
-            known.key == taint.key && known.value == taint.value && known.effect == taint.effect
-        };
+        let same = |known: &Taint| known.key == taint.key && known.value == taint.value && known.effect == taint.effect;
         self.taints.iter().position(same).unwrap_or_else(|| {
             self.taints.push(taint);
             self.taints.len() - 1
@@ -519,11 +404,7 @@ impl Interned<'_> {
 
     /// Nodes that stay, initialised ones first, then by name; then launched claims without a Node.
     fn add_nodes(&mut self, world: &World) {
-        let mut nodes: Vec<&NodeState> = world
-            .nodes
-            .values()
-            .filter(|node| stays(world, node))
-            .collect();
+        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name().to_owned()));
         for node in nodes {
             let claim = claim_of(world, node);
@@ -557,9 +438,7 @@ impl Interned<'_> {
             let passing = |taint: &Taint| {
                 starting
                     && (taints::is_ephemeral(taint)
-                        || startup
-                            .iter()
-                            .any(|s| s.key == taint.key && s.effect == taint.effect))
+                        || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
             };
             let hard: Vec<Taint> = node
                 .taints()
@@ -568,19 +447,10 @@ impl Interned<'_> {
                 .cloned()
                 .collect();
             let taints = hard.into_iter().map(|taint| self.taint(taint)).collect();
-            self.push_node(
-                node.name().to_owned(),
-                Node {
-                    row,
-                    taints,
-                    available: self.words.amounts(&available),
-                },
-            );
+            self.push_node(node.name().to_owned(), Node { row, taints, available: self.words.amounts(&available) });
         }
         for state in world.claims.values().filter(|state| !state.is_deleting()) {
-            let joined = state
-                .provider_id()
-                .is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
+            let joined = state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
             let mut available = Resources::default();
             fill(&mut available, state);
             if joined || available.0.is_empty() {
@@ -588,32 +458,15 @@ impl Interned<'_> {
             }
             let labels = state.claim.metadata.labels.clone().unwrap_or_default();
             let row = self.words.label_row(&self.problem.layout, &labels);
-            let hard: Vec<Taint> = state
-                .claim
-                .spec
-                .taints
-                .iter()
-                .flatten()
-                .map(taints::to_core)
-                .collect();
+            let hard: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
             for (requests, readings) in self.daemons(world, &hard) {
-                if readings
-                    .iter()
-                    .any(|reading| self.problem.layout.intersects(reading, &row))
-                {
+                if readings.iter().any(|reading| self.problem.layout.intersects(reading, &row)) {
                     available.subtract(&requests);
                 }
             }
             subtract_expected(world, &[Some(state.name())], &mut available);
             let taints = hard.into_iter().map(|taint| self.taint(taint)).collect();
-            self.push_node(
-                state.name().to_owned(),
-                Node {
-                    row,
-                    taints,
-                    available: self.words.amounts(&available),
-                },
-            );
+            self.push_node(state.name().to_owned(), Node { row, taints, available: self.words.amounts(&available) });
         }
     }
 
@@ -625,26 +478,14 @@ impl Interned<'_> {
     /// What daemons that are not bound to the node yet will take of it.
     fn daemons_to_come(&self, world: &World, node: &NodeState, row: &Row) -> Resources {
         let mut expected = Resources::default();
-        let hard: Vec<Taint> = node
-            .taints()
-            .iter()
-            .filter(|t| !taints::is_ephemeral(t))
-            .cloned()
-            .collect();
+        let hard: Vec<Taint> = node.taints().iter().filter(|t| !taints::is_ephemeral(t)).cloned().collect();
         for (requests, readings) in self.daemons(world, &hard) {
-            if readings
-                .iter()
-                .any(|reading| self.problem.layout.intersects(reading, row))
-            {
+            if readings.iter().any(|reading| self.problem.layout.intersects(reading, row)) {
                 expected.add(&requests);
             }
         }
         for key in world.pods_by_node.get(node.name()).into_iter().flatten() {
-            if let Some(pod) = world
-                .pods
-                .get(key)
-                .filter(|pod| pod.is_daemon() && !pod.is_terminal())
-            {
+            if let Some(pod) = world.pods.get(key).filter(|pod| pod.is_daemon() && !pod.is_terminal()) {
                 expected.subtract(&pod.requests);
             }
         }
@@ -670,18 +511,8 @@ impl Interned<'_> {
         }
         let mut classes: BTreeMap<String, usize> = BTreeMap::new();
         for read in reads {
-            let tolerations = read
-                .pod
-                .pod
-                .spec
-                .as_ref()
-                .and_then(|s| s.tolerations.as_deref())
-                .unwrap_or_default();
-            let tolerates: Vec<bool> = self
-                .taints
-                .iter()
-                .map(|taint| taints::tolerates(tolerations, taint))
-                .collect();
+            let tolerations = read.pod.pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+            let tolerates: Vec<bool> = self.taints.iter().map(|taint| taints::tolerates(tolerations, taint)).collect();
             let namespace = read.pod.key.namespace.as_str();
             let labels = pod_labels(read.pod);
             let number = |c: &&TopologySpreadConstraint| spreads.number(namespace, c, labels);
@@ -693,10 +524,7 @@ impl Interned<'_> {
                 .iter()
                 .map(|reading| {
                     let soft = soft.iter().take(reading.soft_spreads);
-                    (
-                        &reading.requirements,
-                        hard.iter().chain(soft).copied().collect(),
-                    )
+                    (&reading.requirements, hard.iter().chain(soft).copied().collect())
                 })
                 .collect();
             let requests = self.words.amounts(&read.pod.requests);
@@ -711,12 +539,7 @@ impl Interned<'_> {
                             Alternative { row, spreads }
                         })
                         .collect();
-                    self.problem.classes.push(Class {
-                        requests,
-                        tolerates,
-                        alternatives,
-                        counted_by,
-                    });
+                    self.problem.classes.push(Class { requests, tolerates, alternatives, counted_by });
                     classes.insert(identity, self.problem.classes.len() - 1);
                     self.problem.classes.len() - 1
                 }
@@ -727,9 +550,7 @@ impl Interned<'_> {
 
     /// A constraint with the pods that are there already counted.
     fn spread(&self, world: &World, of: &SpreadWords) -> Spread {
-        let key = (of.key != keys::HOSTNAME)
-            .then(|| self.words.key(&of.key))
-            .flatten();
+        let key = (of.key != keys::HOSTNAME).then(|| self.words.key(&of.key)).flatten();
         let mut spread = Spread {
             key,
             max_skew: of.max_skew,
@@ -748,17 +569,11 @@ impl Interned<'_> {
         for pod in world.pods.values().filter(matching) {
             let target = match pod.node_name() {
                 Some(node) => Some(node),
-                None => world
-                    .nominated
-                    .get(&pod.key)
-                    .map(|nomination| nomination.target.as_str()),
+                None => world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()),
             };
             let Some(target) = target else { continue };
-            if let Some(held) = self
-                .nodes
-                .iter()
-                .position(|name| name == target)
-                .and_then(|at| spread.on_nodes.get_mut(at))
+            if let Some(held) =
+                self.nodes.iter().position(|name| name == target).and_then(|at| spread.on_nodes.get_mut(at))
             {
                 *held += 1;
             }
@@ -775,17 +590,9 @@ impl Interned<'_> {
             let possible = |bit: &usize| {
                 let by_pool = self.problem.pools.iter().any(|pool| {
                     layout.has(&pool.row, key, *bit)
-                        && pool
-                            .types
-                            .iter()
-                            .any(|(kind, _)| layout.has(&self.problem.types[*kind].row, key, *bit))
+                        && pool.types.iter().any(|(kind, _)| layout.has(&self.problem.types[*kind].row, key, *bit))
                 });
-                by_pool
-                    || self
-                        .problem
-                        .nodes
-                        .iter()
-                        .any(|node| layout.has(&node.row, key, *bit))
+                by_pool || self.problem.nodes.iter().any(|node| layout.has(&node.row, key, *bit))
             };
             let bits = (0..self.words.values[key].len()).map(|at| at + Layout::FIRST);
             spread.domains = bits.filter(possible).collect();
@@ -803,12 +610,8 @@ fn domain(world: &World, target: &str, key: &str) -> Option<String> {
     if let Some(value) = claim.label(key) {
         return Some(value.to_owned());
     }
-    let settled = claim
-        .claim
-        .spec
-        .requirements
-        .iter()
-        .find(|r| r.key == key && r.operator == karpenter_api::Operator::In)?;
+    let settled =
+        claim.claim.spec.requirements.iter().find(|r| r.key == key && r.operator == karpenter_api::Operator::In)?;
     match settled.values.as_deref()? {
         [one] => Some(one.clone()),
         _ => None,
@@ -816,9 +619,7 @@ fn domain(world: &World, target: &str, key: &str) -> Option<String> {
 }
 
 fn claim_of<'w>(world: &'w World, node: &NodeState) -> Option<&'w crate::world::ClaimState> {
-    world
-        .claims
-        .get(world.claims_by_provider_id.get(node.provider_id()?)?)
+    world.claims.get(world.claims_by_provider_id.get(node.provider_id()?)?)
 }
 
 /// A node that is not on its way out.
@@ -828,11 +629,7 @@ fn stays(world: &World, node: &NodeState) -> bool {
 
 /// Amounts the claim promises where the node has none yet.
 fn fill(available: &mut Resources, claim: &crate::world::ClaimState) {
-    let promised = claim
-        .claim
-        .status
-        .as_ref()
-        .and_then(|status| status.allocatable.as_ref());
+    let promised = claim.claim.status.as_ref().and_then(|status| status.allocatable.as_ref());
     for (name, amount) in promised.into_iter().flatten() {
         if available.get(name) == 0
             && let Some(amount) = resources::amount(name, &amount.to_string())
@@ -875,12 +672,7 @@ struct Spreads {
 }
 
 impl Spreads {
-    fn add(
-        &mut self,
-        namespace: &str,
-        constraint: &TopologySpreadConstraint,
-        labels: &BTreeMap<String, String>,
-    ) {
+    fn add(&mut self, namespace: &str, constraint: &TopologySpreadConstraint, labels: &BTreeMap<String, String>) {
         let words = words(namespace, constraint, labels);
         if !self.all.contains(&words) {
             self.all.push(words);
@@ -894,35 +686,20 @@ impl Spreads {
         labels: &BTreeMap<String, String>,
     ) -> usize {
         let words = words(namespace, constraint, labels);
-        self.all
-            .iter()
-            .position(|known| *known == words)
-            .unwrap_or_default()
+        self.all.iter().position(|known| *known == words).unwrap_or_default()
     }
 
     fn counting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<usize> {
         let counts = |of: &SpreadWords| of.namespace == namespace && selects(&of.selector, labels);
-        self.all
-            .iter()
-            .enumerate()
-            .filter(|(_, of)| counts(of))
-            .map(|(at, _)| at)
-            .collect()
+        self.all.iter().enumerate().filter(|(_, of)| counts(of)).map(|(at, _)| at).collect()
     }
 }
 
-fn words(
-    namespace: &str,
-    of: &TopologySpreadConstraint,
-    labels: &BTreeMap<String, String>,
-) -> SpreadWords {
+fn words(namespace: &str, of: &TopologySpreadConstraint, labels: &BTreeMap<String, String>) -> SpreadWords {
     let mut selector = of.label_selector.clone();
     for key in of.match_label_keys.iter().flatten() {
         if let (Some(selector), Some(value)) = (&mut selector, labels.get(key)) {
-            selector
-                .match_labels
-                .get_or_insert_default()
-                .insert(key.clone(), value.clone());
+            selector.match_labels.get_or_insert_default().insert(key.clone(), value.clone());
         }
     }
     SpreadWords {
@@ -940,26 +717,17 @@ fn selects(selector: &Option<LabelSelector>, labels: &BTreeMap<String, String>) 
     let Some(selector) = selector else {
         return false;
     };
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    let expressions = selector
-        .match_expressions
-        .iter()
-        .flatten()
-        .all(|expression| {
-            let value = labels.get(&expression.key);
-            let listed =
-                |value: &String| expression.values.iter().flatten().any(|one| one == value);
-            match expression.operator.as_str() {
-                "In" => value.is_some_and(listed),
-                "NotIn" => !value.is_some_and(listed),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        });
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let expressions = selector.match_expressions.iter().flatten().all(|expression| {
+        let value = labels.get(&expression.key);
+        let listed = |value: &String| expression.values.iter().flatten().any(|one| one == value);
+        match expression.operator.as_str() {
+            "In" => value.is_some_and(listed),
+            "NotIn" => !value.is_some_and(listed),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    });
     equal && expressions
 }

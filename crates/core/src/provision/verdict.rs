@@ -21,19 +21,11 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     Taint(String),
-    Label {
-        key: String,
-        asked: String,
-    },
+    Label { key: String, asked: String },
     Spread(String),
     NodeLimit,
     MinValues(String),
-    Types {
-        removed: Removed,
-        of: usize,
-        asked: String,
-        most: String,
-    },
+    Types { removed: Removed, of: usize, asked: String, most: String },
 }
 
 impl fmt::Display for Verdict {
@@ -59,21 +51,15 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taint(taint) => write!(f, "did not tolerate taint {taint}"),
-            Self::Label { key, asked } => write!(
-                f,
-                "label {key:?}: the pod asks for {asked}, the nodepool has none of it"
-            ),
+            Self::Label { key, asked } => {
+                write!(f, "label {key:?}: the pod asks for {asked}, the nodepool has none of it")
+            }
             Self::Spread(key) => write!(f, "no domain of {key:?} is open under its maxSkew"),
             Self::NodeLimit => f.write_str("its limit of nodes is reached"),
             Self::MinValues(key) => {
                 write!(f, "fewer values of {key:?} are left than its minValues")
             }
-            Self::Types {
-                removed,
-                of,
-                asked,
-                most,
-            } => {
+            Self::Types { removed, of, asked, most } => {
                 write!(f, "no instance type is left of {of}")?;
                 for (count, what) in [
                     (removed.requirements, "by requirements"),

@@ -46,17 +46,8 @@ pub struct ClaimState {
 
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
-        let launch = if created_by_us {
-            LaunchState::Absent
-        } else {
-            LaunchState::Unknown
-        };
-        Self {
-            claim,
-            launch,
-            refusals: 0,
-            retry_at: now,
-        }
+        let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
+        Self { claim, launch, refusals: 0, retry_at: now }
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
@@ -65,9 +56,7 @@ impl ClaimState {
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
         if matches!(outcome, LaunchOutcome::Failed { .. }) {
-            let delay = FIRST_RETRY
-                .saturating_mul(1 << self.refusals.min(6))
-                .min(LAST_RETRY);
+            let delay = FIRST_RETRY.saturating_mul(1 << self.refusals.min(6)).min(LAST_RETRY);
             self.refusals = self.refusals.saturating_add(1);
             self.retry_at = now.checked_add(delay).unwrap_or(now);
         }
@@ -96,12 +85,7 @@ impl ClaimState {
 
     /// From the claim's status, so it survives a restart.
     pub fn provider_id(&self) -> Option<&str> {
-        self.claim
-            .status
-            .as_ref()?
-            .provider_id
-            .as_deref()
-            .filter(|id| !id.is_empty())
+        self.claim.status.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
     }
 
     pub fn pool(&self) -> Option<&str> {
@@ -109,12 +93,7 @@ impl ClaimState {
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.claim
-            .metadata
-            .labels
-            .as_ref()?
-            .get(key)
-            .map(String::as_str)
+        self.claim.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
 
     pub fn is_deleting(&self) -> bool {
@@ -124,9 +103,6 @@ impl ClaimState {
 
 /// The pool's Ready condition is True.
 pub(crate) fn is_ready_pool(pool: &NodePool) -> bool {
-    let list = pool
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
+    let list = pool.status.as_ref().and_then(|status| status.conditions.as_deref());
     crate::conditions::is_true(list, karpenter_api::conditions::READY)
 }

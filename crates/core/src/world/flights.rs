@@ -47,11 +47,7 @@ impl Flights {
     }
 
     pub(super) fn begin(&mut self, key: &ActionKey, now: Timestamp) {
-        let flight = self.0.entry(key.clone()).or_insert(Flight {
-            in_flight: false,
-            failures: 0,
-            until: now,
-        });
+        let flight = self.0.entry(key.clone()).or_insert(Flight { in_flight: false, failures: 0, until: now });
         flight.in_flight = true;
     }
 
@@ -60,11 +56,7 @@ impl Flights {
             self.0.remove(key);
             return;
         };
-        let flight = self.0.entry(key.clone()).or_insert(Flight {
-            in_flight: false,
-            failures: 0,
-            until: now,
-        });
+        let flight = self.0.entry(key.clone()).or_insert(Flight { in_flight: false, failures: 0, until: now });
         flight.in_flight = false;
         let delay = match failure {
             Failure::Conflict(_) => CONFLICT_DELAY,
@@ -82,8 +74,7 @@ impl Flights {
 
     /// The subject is gone: forget its back-offs, but not what is still in flight.
     pub(super) fn forget(&mut self, subject: &str) {
-        self.0
-            .retain(|key, flight| flight.in_flight || key.subject != subject);
+        self.0.retain(|key, flight| flight.in_flight || key.subject != subject);
     }
 
     pub fn len(&self) -> usize {

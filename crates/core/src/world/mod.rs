@@ -89,10 +89,7 @@ impl World {
 
     /// The kinds whose first list is still awaited.
     pub fn unlisted(&self) -> Vec<Kind> {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| !self.listed.contains(kind))
-            .collect()
+        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
     /// The driver is about to dispatch the action of this key.
@@ -106,11 +103,7 @@ impl World {
             Observation::Kube(Change::Deleted(object)) => self.deleted(&object, now),
             Observation::Listed { kind, names } => self.listed(kind, &names, now),
             Observation::Done { key, outcome } => self.done(&key, outcome, now),
-            Observation::Launch {
-                claim,
-                uid,
-                outcome,
-            } => {
+            Observation::Launch { claim, uid, outcome } => {
                 if let Some(state) = self.claims.get_mut(&claim)
                     && state.uid() == uid
                 {
@@ -118,19 +111,13 @@ impl World {
                 }
             }
             Observation::Terminating { provider_id, gone } => {
-                self.terminating
-                    .insert(provider_id, Terminating { gone, at: now });
+                self.terminating.insert(provider_id, Terminating { gone, at: now });
             }
-            Observation::Instances {
-                asked_at,
-                instances,
-            } => {
+            Observation::Instances { asked_at, instances } => {
                 // An instance that is listed as ended need not be remembered any longer than that.
-                let listed: BTreeSet<&str> =
-                    instances.iter().map(|i| i.provider_id.as_str()).collect();
-                self.terminating.retain(|id, _| {
-                    listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id)
-                });
+                let listed: BTreeSet<&str> = instances.iter().map(|i| i.provider_id.as_str()).collect();
+                self.terminating
+                    .retain(|id, _| listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id));
                 self.instances = Some((asked_at, instances));
             }
             Observation::CatalogueChanged => self.batch.retry(now),
@@ -153,10 +140,7 @@ impl World {
                 self.node_deleted(&name);
                 let state = NodeState::new(*node);
                 if let Some(id) = state.provider_id() {
-                    self.nodes_by_provider_id
-                        .entry(id.to_owned())
-                        .or_default()
-                        .insert(name.clone());
+                    self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
                 self.nodes.insert(name, state);
                 self.batch.retry(now);
@@ -170,9 +154,8 @@ impl World {
                     return;
                 }
                 // Status counters change all the time; only what placement depends on counts.
-                let matters = known.is_none_or(|known| {
-                    known.spec != pool.spec || is_ready_pool(known) != is_ready_pool(&pool)
-                });
+                let matters =
+                    known.is_none_or(|known| known.spec != pool.spec || is_ready_pool(known) != is_ready_pool(&pool));
                 if matters {
                     self.batch.retry(now);
                 }
@@ -196,25 +179,18 @@ impl World {
     }
 
     fn claim_applied(&mut self, name: String, claim: karpenter_api::NodeClaim, now: Timestamp) {
-        if claim.metadata.deletion_timestamp.is_some()
-            && claim.metadata.finalizers.iter().flatten().next().is_none()
-        {
+        if claim.metadata.deletion_timestamp.is_some() && claim.metadata.finalizers.iter().flatten().next().is_none() {
             self.claim_deleted(&name, now);
             return;
         }
-        let provider_id = claim
-            .status
-            .as_ref()
-            .and_then(|s| s.provider_id.clone())
-            .filter(|id| !id.is_empty());
+        let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
         match self.claims.get_mut(&name) {
             Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
             Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
             _ => {
                 // A claim that a round of this process planned was never launched: no look-up needed.
                 let ours = self.nominated.values().any(|n| n.target == name);
-                self.claims
-                    .insert(name.clone(), ClaimState::new(claim, ours, now));
+                self.claims.insert(name.clone(), ClaimState::new(claim, ours, now));
             }
         }
         if let Some(id) = provider_id {
@@ -232,16 +208,13 @@ impl World {
             return;
         }
         let was_pending = known.is_some_and(PodState::is_provisionable);
-        let freed = known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal())
-            && state.is_terminal();
+        let freed =
+            known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
             self.unindex_pod(&node, &key);
         }
         if let Some(node) = state.node_name() {
-            self.pods_by_node
-                .entry(node.to_owned())
-                .or_default()
-                .insert(key.clone());
+            self.pods_by_node.entry(node.to_owned()).or_default().insert(key.clone());
         }
         if state.is_provisionable() {
             if !was_pending {
@@ -326,8 +299,7 @@ impl World {
 
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
         let before = self.nominated.len();
-        self.nominated
-            .retain(|_, nomination| nomination.target != target);
+        self.nominated.retain(|_, nomination| nomination.target != target);
         if self.nominated.len() != before {
             self.batch.trigger(now);
         }
@@ -347,12 +319,8 @@ impl World {
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         match kind {
             Kind::Pod => {
-                let gone: Vec<PodKey> = self
-                    .pods
-                    .keys()
-                    .filter(|key| !names.contains(key.to_string().as_str()))
-                    .cloned()
-                    .collect();
+                let gone: Vec<PodKey> =
+                    self.pods.keys().filter(|key| !names.contains(key.to_string().as_str())).cloned().collect();
                 for key in gone {
                     self.pod_deleted(&key, now);
                 }
@@ -375,21 +343,14 @@ impl World {
         self.batch.retry(now);
     }
 
-    fn done(
-        &mut self,
-        key: &ActionKey,
-        outcome: Result<Option<Box<Object>>, Failure>,
-        now: Timestamp,
-    ) {
+    fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
         self.flights.end(key, outcome.as_ref().err(), now);
         let claim = key.subject.strip_prefix("NodeClaim/").unwrap_or_default();
         if let Some(pool) = key.subject.strip_prefix("NodePool/") {
             self.pool_counted.insert(pool.to_owned(), now);
         }
         match outcome {
-            Ok(Some(object)) if key.verb == "create" || self.knows(&object) => {
-                self.applied(*object, now)
-            }
+            Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
             // The deletion was seen before the answer to the write: the object must not come back.
             Ok(_) => {}
             Err(_) if key.verb == "create" => self.forget_nominations(claim, now),
@@ -409,9 +370,7 @@ impl World {
         let mut capacity: Resources = promised
             .into_iter()
             .flatten()
-            .filter_map(|(name, amount)| {
-                Some((name.clone(), resources::amount(name, &amount.to_string())?))
-            })
+            .filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &amount.to_string())?)))
             .collect();
         let node = status.and_then(|status| self.nodes.get(status.node_name.as_deref()?));
         let real = node.and_then(|node| node.node.status.as_ref()?.capacity.as_ref());
@@ -426,9 +385,7 @@ impl World {
     fn knows(&self, object: &Object) -> bool {
         let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
         match object {
-            Object::Pod(pod) => {
-                PodKey::of(&pod.metadata).is_some_and(|key| self.pods.contains_key(&key))
-            }
+            Object::Pod(pod) => PodKey::of(&pod.metadata).is_some_and(|key| self.pods.contains_key(&key)),
             Object::Node(node) => self.nodes.contains_key(&name(&node.metadata)),
             Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
@@ -441,24 +398,12 @@ impl World {
         for (claim, pods) in round.claims {
             for pod in pods {
                 self.unschedulable.remove(&pod);
-                self.nominated.insert(
-                    pod,
-                    Nomination {
-                        target: claim.clone(),
-                        at: round.at,
-                    },
-                );
+                self.nominated.insert(pod, Nomination { target: claim.clone(), at: round.at });
             }
         }
         for (pod, target) in round.nominated {
             self.unschedulable.remove(&pod);
-            self.nominated.insert(
-                pod,
-                Nomination {
-                    target,
-                    at: round.at,
-                },
-            );
+            self.nominated.insert(pod, Nomination { target, at: round.at });
         }
         for (pod, verdict) in round.unschedulable {
             self.nominated.remove(&pod);
@@ -469,28 +414,17 @@ impl World {
 
 /// `namespace/name`
 fn namespaced(meta: &ObjectMeta) -> String {
-    format!(
-        "{}/{}",
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default()
-    )
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 fn absent<'a>(known: impl Iterator<Item = &'a String>, names: &BTreeSet<&str>) -> Vec<String> {
-    known
-        .filter(|name| !names.contains(name.as_str()))
-        .cloned()
-        .collect()
+    known.filter(|name| !names.contains(name.as_str())).cloned().collect()
 }
 
 /// Whether `new` is an earlier version than `known` of the same object. Resource versions are
 /// ordered numbers (KEP-5504); one that does not parse is taken as newer.
 fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
-    let version = |meta: &ObjectMeta| {
-        meta.resource_version
-            .as_ref()
-            .and_then(|v| v.parse::<u64>().ok())
-    };
+    let version = |meta: &ObjectMeta| meta.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
     new.uid == known.uid
         && match (version(new), version(known)) {
             (Some(new), Some(known)) => new < known,

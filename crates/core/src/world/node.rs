@@ -24,12 +24,7 @@ impl NodeState {
     }
 
     pub fn provider_id(&self) -> Option<&str> {
-        self.node
-            .spec
-            .as_ref()?
-            .provider_id
-            .as_deref()
-            .filter(|id| !id.is_empty())
+        self.node.spec.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
     }
 
     pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
@@ -41,11 +36,7 @@ impl NodeState {
     }
 
     pub fn taints(&self) -> &[Taint] {
-        self.node
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.taints.as_deref())
-            .unwrap_or_default()
+        self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
     }
 
     pub fn is_deleting(&self) -> bool {
@@ -61,24 +52,12 @@ impl NodeState {
     }
 
     pub fn has_finalizer(&self, finalizer: &str) -> bool {
-        self.node
-            .metadata
-            .finalizers
-            .iter()
-            .flatten()
-            .any(|f| f == finalizer)
+        self.node.metadata.finalizers.iter().flatten().any(|f| f == finalizer)
     }
 
     /// The kubelet's Ready condition is True.
     pub fn is_ready(&self) -> bool {
-        let conditions = self
-            .node
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
-        conditions
-            .unwrap_or_default()
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True")
+        let conditions = self.node.status.as_ref().and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
     }
 }

@@ -16,10 +16,7 @@ pub struct PodKey {
 
 impl PodKey {
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
-        Some(Self {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone()?,
-        })
+        Some(Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone()? })
     }
 }
 
@@ -47,12 +44,7 @@ impl PodState {
         pod.metadata.managed_fields = None;
         let requests = requests(&pod);
         let provisionable = is_provisionable(&pod);
-        Some(Self {
-            key,
-            pod,
-            requests,
-            provisionable,
-        })
+        Some(Self { key, pod, requests, provisionable })
     }
 
     pub fn uid(&self) -> &str {
@@ -60,12 +52,7 @@ impl PodState {
     }
 
     pub fn node_name(&self) -> Option<&str> {
-        self.pod
-            .spec
-            .as_ref()?
-            .node_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
+        self.pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
     }
 
     /// Failed or Succeeded: holds no resources, is never moved.
@@ -99,10 +86,7 @@ impl PodState {
 }
 
 fn is_owned_by(meta: &ObjectMeta, api_version: &str, kind: &str) -> bool {
-    meta.owner_references
-        .iter()
-        .flatten()
-        .any(|owner| owner.api_version == api_version && owner.kind == kind)
+    meta.owner_references.iter().flatten().any(|owner| owner.api_version == api_version && owner.kind == kind)
 }
 
 /// Karpenter's test: some PodScheduled condition has the reason Unschedulable (whatever its
@@ -118,10 +102,7 @@ fn is_provisionable(pod: &Pod) -> bool {
     let set = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
     unschedulable
         && !set(pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()))
-        && !set(pod
-            .status
-            .as_ref()
-            .and_then(|status| status.nominated_node_name.as_ref()))
+        && !set(pod.status.as_ref().and_then(|status| status.nominated_node_name.as_ref()))
         && !is_owned_by(&pod.metadata, "apps/v1", "DaemonSet")
         && !is_owned_by(&pod.metadata, "v1", "Node")
 }
@@ -133,12 +114,8 @@ fn requests(pod: &Pod) -> Resources {
         return Resources::default();
     };
     let status = pod.status.as_ref();
-    let main = status
-        .and_then(|s| s.container_statuses.as_deref())
-        .unwrap_or_default();
-    let init = status
-        .and_then(|s| s.init_container_statuses.as_deref())
-        .unwrap_or_default();
+    let main = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let init = status.and_then(|s| s.init_container_statuses.as_deref()).unwrap_or_default();
     let mut total = spec_requests(spec, main, init);
     if let Some(overhead) = &spec.overhead {
         total.add(&Resources::from_quantities(overhead));
@@ -151,10 +128,7 @@ fn requests(pod: &Pod) -> Resources {
 /// default (a request missing beside a limit is the limit) is not filled in.
 pub(crate) fn template_requests(spec: &PodSpec) -> Resources {
     let mut spec = spec.clone();
-    let containers = spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten());
+    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
     for resources in containers.filter_map(|c| c.resources.as_mut()) {
         let mut requests = resources.limits.clone().unwrap_or_default();
         requests.extend(resources.requests.take().unwrap_or_default());
@@ -207,10 +181,7 @@ fn container_requests(container: &Container, statuses: &[ContainerStatus]) -> Re
         .unwrap_or_default();
     if let Some(status) = statuses.iter().find(|s| s.name == container.name) {
         let actual = status.resources.as_ref().and_then(|r| r.requests.as_ref());
-        for given in [actual, status.allocated_resources.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for given in [actual, status.allocated_resources.as_ref()].into_iter().flatten() {
             wanted.max(&Resources::from_quantities(given));
         }
     }
@@ -230,12 +201,7 @@ mod tests {
     }
 
     fn amounts(state: &PodState) -> Vec<(&str, i64)> {
-        state
-            .requests
-            .0
-            .iter()
-            .map(|(name, amount)| (name.as_str(), *amount))
-            .collect()
+        state.requests.0.iter().map(|(name, amount)| (name.as_str(), *amount)).collect()
     }
 
     #[test]
@@ -250,10 +216,7 @@ mod tests {
             }),
             json!({}),
         );
-        assert_eq!(
-            amounts(&pod),
-            [("cpu", 2100), ("memory", 2 << 30), ("pods", 1)]
-        );
+        assert_eq!(amounts(&pod), [("cpu", 2100), ("memory", 2 << 30), ("pods", 1)]);
     }
 
     #[test]
@@ -277,10 +240,7 @@ mod tests {
             }),
             json!({}),
         );
-        assert_eq!(
-            amounts(&pod),
-            [("cpu", 2250), ("memory", 1 << 30), ("pods", 1)]
-        );
+        assert_eq!(amounts(&pod), [("cpu", 2250), ("memory", 1 << 30), ("pods", 1)]);
     }
 
     #[test]
