@@ -35,9 +35,14 @@ func (l layout) schedulerConfig() string       { return l.path("kube-scheduler.y
 func (l layout) auditPolicy() string           { return l.path("audit-policy.yaml") }
 func flag(name, value string) string           { return "--" + name + "=" + value }
 func flagInt(name string, value int) string    { return flag(name, strconv.Itoa(value)) }
-func portFlags(port int) []string {
-	// The port is already bound by the reservation in the supervisor; see ports.go.
-	return []string{flag("bind-address", "127.0.0.1"), flagInt("secure-port", port), flag("permit-port-sharing", "true")}
+
+// servingFlags are for the port of one component, which the supervisor already holds (see ports.go), with a certificate
+// that the health checks can verify.
+func (l layout) servingFlags(port int) []string {
+	return []string{
+		flag("bind-address", "127.0.0.1"), flagInt("secure-port", port), flag("permit-port-sharing", "true"),
+		flag("tls-cert-file", l.keys.cert("server")), flag("tls-private-key-file", l.keys.key("server")),
+	}
 }
 
 const auditPolicy = `apiVersion: audit.k8s.io/v1
@@ -48,13 +53,11 @@ rules:
 `
 
 func (l layout) apiServerFlags() []string {
-	flags := append(portFlags(l.ports.APIServer),
+	flags := append(l.servingFlags(l.ports.APIServer),
 		flag("etcd-servers", loopback(l.ports.Etcd)),
 		flag("etcd-cafile", l.keys.ca()),
 		flag("etcd-certfile", l.keys.cert(identityEtcdClient.file)),
 		flag("etcd-keyfile", l.keys.key(identityEtcdClient.file)),
-		flag("tls-cert-file", l.keys.cert("server")),
-		flag("tls-private-key-file", l.keys.key("server")),
 		flag("client-ca-file", l.keys.ca()),
 		flag("authorization-mode", "Node,RBAC"),
 		flag("enable-admission-plugins", "NodeRestriction"),
@@ -89,7 +92,7 @@ func kubeClientFlags(kubeconfig string) []string {
 }
 
 func (l layout) controllerManagerFlags() []string {
-	flags := append(portFlags(l.ports.KCM), kubeClientFlags(l.kubeconfig(identityKCM))...)
+	flags := append(l.servingFlags(l.ports.KCM), kubeClientFlags(l.kubeconfig(identityKCM))...)
 	return append(flags,
 		flag("kube-api-qps", "200"),
 		flag("kube-api-burst", "400"),
@@ -107,7 +110,7 @@ func (l layout) controllerManagerFlags() []string {
 
 func (l layout) schedulerFlags() []string {
 	// With --config the kubeconfig and the rates come from the file, and the flags of the same meaning are ignored.
-	return append(portFlags(l.ports.Scheduler),
+	return append(l.servingFlags(l.ports.Scheduler),
 		flag("config", l.schedulerConfig()),
 		flag("authentication-kubeconfig", l.kubeconfig(identityScheduler)),
 		flag("authorization-kubeconfig", l.kubeconfig(identityScheduler)),

@@ -296,8 +296,7 @@ func (s *supervisor) stopAll() {
 	s.running = nil
 }
 
-// httpClient is for the health endpoints only. The controller manager and the scheduler serve certificates that they
-// sign themselves, and only for as long as they run; nothing is told to them and nothing secret comes back.
+// httpClient is for the health endpoints, all of which show the certificate of this control plane.
 func (s *supervisor) httpClient() (*http.Client, error) {
 	ca, err := os.ReadFile(s.keys.ca())
 	if err != nil {
