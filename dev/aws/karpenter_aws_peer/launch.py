@@ -140,7 +140,8 @@ class Launcher:
             profile=self._profile(data.get("IamInstanceProfile")),
             capacity_type=order.capacity_type,
             price=peer.prices.of(order.capacity_type, each.instance_type, each.zone),
-            user_data=data.get("UserData"),
+            # moto keeps a type of its own; its text is the base64.
+            user_data=str(data["UserData"]) if data.get("UserData") else None,
             launched_at=time.time(),
             launch_index=index,
             fleet_id=order.fleet_id,
