@@ -161,10 +161,10 @@ impl Driver {
         }
         self.telemetry.state(&self.world);
         self.health.update(&self.world, self.aws.is_ready());
-        let wait = decision.wake_at.map_or(IDLE, |at| {
+
+        decision.wake_at.map_or(IDLE, |at| {
             // Never sooner than this: whatever is due, a turn costs something.
             Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
-        });
-        wait
+        })
     }
 }

@@ -164,7 +164,7 @@ impl Options {
             ("--ami-refresh-interval (AMI_REFRESH_INTERVAL)", self.ami_refresh_interval),
             ("--subnet-refresh-interval (SUBNET_REFRESH_INTERVAL)", self.subnet_refresh_interval),
         ] {
-            if interval < Duration::from_secs(60) {
+            if interval < Duration::from_mins(1) {
                 bail!("{name}: found {interval:?}, expected at least 1m");
             }
         }

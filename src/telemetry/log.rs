@@ -83,13 +83,13 @@ pub(super) fn write(fact: &Fact) {
             info!(pod = pod.name, namespace = pod.namespace, node, reason, "evict pod");
         }
         Fact::DrainBlocked { node, message } => {
-            info!(node = node.name, reason = message, "drain waits")
+            info!(node = node.name, reason = message, "drain waits");
         }
         Fact::NodeDrained { node, pool } => {
-            info!(node = node.name, nodepool = pool, "node is gone")
+            info!(node = node.name, nodepool = pool, "node is gone");
         }
         Fact::OrphanInstance { provider_id } => {
-            warn!(provider_id, "terminate an instance that no NodeClaim owns")
+            warn!(provider_id, "terminate an instance that no NodeClaim owns");
         }
         Fact::ConditionChanged { object, condition, status, reason, message } => {
             info!(kind = object.kind, name = object.name, condition, status, reason, message, "condition changed");

@@ -16,9 +16,9 @@ use events::Events;
 use metrics::Metrics;
 
 /// The same fact is told again only after this long.
-const TOLD_FOR: Duration = Duration::from_secs(120);
+const TOLD_FOR: Duration = Duration::from_mins(2);
 /// Unschedulable pods and pools without types have clocks of their own (events.tsv).
-const UNSCHEDULABLE_FOR: Duration = Duration::from_secs(300);
+const UNSCHEDULABLE_FOR: Duration = Duration::from_mins(5);
 /// Facts remembered; beyond that the oldest are forgotten, and may be told twice.
 const REMEMBERED_MAX: usize = 20_000;
 
@@ -56,7 +56,7 @@ impl Telemetry {
     fn is_news(&mut self, fact: &Fact) -> bool {
         let ttl = match fact {
             Fact::PodUnschedulable { .. } => UNSCHEDULABLE_FOR,
-            Fact::PoolWithoutInstanceTypes { .. } => Duration::from_secs(60),
+            Fact::PoolWithoutInstanceTypes { .. } => Duration::from_mins(1),
             Fact::RoundSolved { .. } => return true,
             _ => TOLD_FOR,
         };

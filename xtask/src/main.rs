@@ -1,9 +1,13 @@
 //! Every chore of the project: `cargo xtask --help`.
 
 mod crds;
+mod demo;
+mod test;
+mod tidy;
 
-use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 
 /// Chores of karpenter-rs.
@@ -16,21 +20,50 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Watch 120 pending pods become nodes, on a real control plane and AWS on loopback.
+    ///
+    /// Needs Rust, Go and Python. The first run builds the control plane (up to ten minutes); later ones start at once.
+    Demo {
+        /// Leave everything running until Enter is pressed, to look around with kubectl.
+        #[arg(long)]
+        stay: bool,
+    },
+    /// Everything a change must pass: format, clippy, tidy, CRDs, unit and end-to-end tests.
+    Test {
+        /// Only the steps whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Write the CRDs of crates/api to crds/, or check that they are up to date.
     Crds {
         /// Change nothing; fail if a file is not as it would be written.
         #[arg(long)]
         check: bool,
     },
+    /// Check what the compiler does not: who depends on whom, which files are too long.
+    Tidy,
 }
 
 fn main() -> anyhow::Result<()> {
+    let root = karpenter_harness::root();
     match Cli::parse().chore {
-        Chore::Crds { check } => crds::run(&root(), check),
+        Chore::Demo { stay } => demo::run(&root, stay),
+        Chore::Test { only } => test::run(&root, only.as_deref()),
+        Chore::Crds { check } => crds::run(&root, check),
+        Chore::Tidy => tidy::run(&root),
     }
 }
 
-/// The checkout.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+/// Runs a command with its output shown; an error names it.
+fn shown(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Cargo, as it runs this.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

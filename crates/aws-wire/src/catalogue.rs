@@ -79,11 +79,10 @@ impl Wire {
             let mut pages = request.into_paginator().items().send();
             while let Some(product) = pages.next().await {
                 let product = product.map_err(error::of("GetProducts"))?;
-                match price(&product) {
-                    Some((name, usd)) => {
-                        all.insert(name, usd);
-                    }
-                    None => tracing::debug!("a product of the price list has no hourly price"),
+                if let Some((name, usd)) = price(&product) {
+                    all.insert(name, usd);
+                } else {
+                    tracing::debug!("a product of the price list has no hourly price")
                 }
             }
         }
@@ -138,9 +137,13 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
     let storage = info.instance_storage_info.as_ref();
     let ebs = info.ebs_info.as_ref();
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let architectures: Vec<&str> =
-        processor.into_iter().flat_map(|p| p.supported_architectures()).map(|a| a.as_str()).collect();
-    let usage: Vec<&str> = info.supported_usage_classes().iter().map(|class| class.as_str()).collect();
+    let architectures: Vec<&str> = processor
+        .into_iter()
+        .flat_map(aws_sdk_ec2::types::ProcessorInfo::supported_architectures)
+        .map(aws_sdk_ec2::types::ArchitectureType::as_str)
+        .collect();
+    let usage: Vec<&str> =
+        info.supported_usage_classes().iter().map(aws_sdk_ec2::types::UsageClassType::as_str).collect();
     InstanceTypeInfo {
         name,
         architectures: words(&architectures),
@@ -161,11 +164,18 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
         instance_storage_gb: storage.and_then(|s| s.total_size_in_gb),
         nvme: storage.and_then(|s| s.nvme_support.as_ref()).map(|n| n.as_str().to_owned()).unwrap_or_default(),
         network: network.map(of_network).unwrap_or_default(),
-        gpus: info.gpu_info.as_ref().map(|g| g.gpus()).unwrap_or_default().iter().map(of_gpu).collect(),
+        gpus: info
+            .gpu_info
+            .as_ref()
+            .map(aws_sdk_ec2::types::GpuInfo::gpus)
+            .unwrap_or_default()
+            .iter()
+            .map(of_gpu)
+            .collect(),
         neuron: info
             .neuron_info
             .as_ref()
-            .map(|n| n.neuron_devices())
+            .map(aws_sdk_ec2::types::NeuronInfo::neuron_devices)
             .unwrap_or_default()
             .iter()
             .map(of_neuron)
@@ -173,7 +183,7 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
         inference: info
             .inference_accelerator_info
             .as_ref()
-            .map(|i| i.accelerators())
+            .map(aws_sdk_ec2::types::InferenceAcceleratorInfo::accelerators)
             .unwrap_or_default()
             .iter()
             .map(|a| Accelerator {

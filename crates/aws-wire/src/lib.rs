@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 /// Attempts per request, the first one included; the SDK backs off between them.
 const ATTEMPTS: u32 = 3;
 /// One request with all its attempts.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Effects on EC2 at once: well below its default request rates.
 const EFFECTS_MAX: usize = 20;
 /// Launch templates known to exist; beyond that some are asked for twice.

@@ -142,6 +142,28 @@ fn suffix_of(suffix: &str) -> Option<(i128, i32)> {
     Some((1, exponent))
 }
 
+/// The amount of a quantity's text in the unit of its resource: millicores for cpu.
+pub fn amount(resource: &str, text: &str) -> Option<i64> {
+    let parsed =
+        if resource == CPU { karpenter_api::quantity::milli(text) } else { karpenter_api::quantity::units(text) };
+    parsed.ok()
+}
+
+/// An amount as the API has it.
+pub fn quantity(resource: &str, amount: i64) -> karpenter_api::Quantity {
+    let text = match resource {
+        CPU => karpenter_api::quantity::format_milli(amount),
+        MEMORY | EPHEMERAL_STORAGE => karpenter_api::quantity::format_bytes(amount),
+        _ => amount.to_string(),
+    };
+    karpenter_api::Quantity::Text(text)
+}
+
+/// Whether a quantity is zero, or no quantity at all.
+pub fn is_zero(quantity: &karpenter_api::Quantity) -> bool {
+    quantity.milli().is_ok_and(|milli| milli == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,26 +204,4 @@ mod tests {
         assert_eq!(format_amount(MEMORY, 1000), "1000");
         assert_eq!(format_amount(PODS, 110), "110");
     }
-}
-
-/// The amount of a quantity's text in the unit of its resource: millicores for cpu.
-pub fn amount(resource: &str, text: &str) -> Option<i64> {
-    let parsed =
-        if resource == CPU { karpenter_api::quantity::milli(text) } else { karpenter_api::quantity::units(text) };
-    parsed.ok()
-}
-
-/// An amount as the API has it.
-pub fn quantity(resource: &str, amount: i64) -> karpenter_api::Quantity {
-    let text = match resource {
-        CPU => karpenter_api::quantity::format_milli(amount),
-        MEMORY | EPHEMERAL_STORAGE => karpenter_api::quantity::format_bytes(amount),
-        _ => amount.to_string(),
-    };
-    karpenter_api::Quantity::Text(text)
-}
-
-/// Whether a quantity is zero, or no quantity at all.
-pub fn is_zero(quantity: &karpenter_api::Quantity) -> bool {
-    quantity.milli().is_ok_and(|milli| milli == 0)
 }

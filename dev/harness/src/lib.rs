@@ -1,1 +1,19 @@
-//! placeholder
+//! Real parts for development and tests, on loopback: a Kubernetes control plane, AWS, and nodes that join.
+//!
+//! [`Environment::start`] builds what is missing (once, in a cache outside the checkout), starts everything and takes it
+//! down when dropped. [`Controller`] runs the binary as a user would: an environment, a kubeconfig, nothing else.
+
+mod aws;
+mod build;
+mod cluster;
+mod controller;
+mod environment;
+mod part;
+mod wait;
+
+pub use aws::{Aws, Instance};
+pub use build::{Parts, root};
+pub use cluster::{Cluster, refusal};
+pub use controller::Controller;
+pub use environment::Environment;
+pub use wait::{Seen, until};

@@ -14,7 +14,8 @@ pub(super) fn kubelet(bootstrap: &Bootstrap<'_>) -> Vec<String> {
         format!("--register-with-taints=\"{}\"", taints.join(",")),
         format!("--max-pods={}", bootstrap.max_pods),
     ];
-    for (field, flag) in [("podsPerCore", "--pods-per-core")] {
+    {
+        let (field, flag) = ("podsPerCore", "--pods-per-core");
         flags.extend(kubelet.get(field).map(|value| format!("{flag}={}", text(value))));
     }
     for (field, flag, between) in [

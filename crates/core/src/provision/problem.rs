@@ -529,20 +529,19 @@ impl Interned<'_> {
                 .collect();
             let requests = self.words.amounts(&read.pod.requests);
             let identity = format!("{requests:?} {tolerates:?} {counted_by:?} {alternatives:?}");
-            let at = match classes.get(&identity) {
-                Some(at) => *at,
-                None => {
-                    let alternatives = alternatives
-                        .into_iter()
-                        .map(|(requirements, spreads)| {
-                            let row = self.words.row(&self.problem.layout, requirements);
-                            Alternative { row, spreads }
-                        })
-                        .collect();
-                    self.problem.classes.push(Class { requests, tolerates, alternatives, counted_by });
-                    classes.insert(identity, self.problem.classes.len() - 1);
-                    self.problem.classes.len() - 1
-                }
+            let at = if let Some(at) = classes.get(&identity) {
+                *at
+            } else {
+                let alternatives = alternatives
+                    .into_iter()
+                    .map(|(requirements, spreads)| {
+                        let row = self.words.row(&self.problem.layout, requirements);
+                        Alternative { row, spreads }
+                    })
+                    .collect();
+                self.problem.classes.push(Class { requests, tolerates, alternatives, counted_by });
+                classes.insert(identity, self.problem.classes.len() - 1);
+                self.problem.classes.len() - 1
             };
             self.problem.pods.push(at);
         }

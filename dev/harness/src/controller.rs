@@ -1,0 +1,64 @@
+//! The controller's binary, as a user runs it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::part::ends;
+
+/// Longer than the controller's own patience with what is under way.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// A running controller; killed when dropped.
+#[derive(Debug)]
+pub struct Controller {
+    child: Child,
+    /// Where it writes its log.
+    pub log: PathBuf,
+}
+
+impl Controller {
+    pub(crate) fn start(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("{}", PathBuf::from(command.get_program()).display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// SIGKILL: no last words.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        if !ends(&mut self.child, STOP_WITHIN) {
+            bail!("the controller did not stop within {STOP_WITHIN:?}");
+        }
+        Ok(self.child.wait()?)
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

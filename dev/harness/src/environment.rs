@@ -1,0 +1,103 @@
+//! Everything a controller needs around it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::aws::Aws;
+use crate::build::{Parts, root};
+use crate::cluster::Cluster;
+use crate::controller::Controller;
+use crate::part::Part;
+
+/// The name of the cluster; what the AWS peer plants is tagged with it.
+const CLUSTER: &str = "dev";
+const SERVICE_ACCOUNT: &str = "kube-system/karpenter";
+
+/// A control plane, AWS and the nodes of its instances. Dropped, it is gone with everything it wrote.
+#[derive(Debug)]
+pub struct Environment {
+    pub cluster: Cluster,
+    pub aws: Aws,
+    // In the order in which they stop: who joins nodes goes before what they join.
+    _aws: Part,
+    controlplane: Part,
+    folder: TempDir,
+}
+
+impl Environment {
+    /// Starts everything and installs the CRDs, the ServiceAccount and its rules.
+    pub async fn start(parts: &Parts) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("karpenter-rs-").tempdir()?;
+        let data = folder.path().join("controlplane");
+        let mut command = Command::new(&parts.controlplane);
+        command.args(["run", "--exit-with-stdin", "--data-dir"]).arg(&data);
+        let controlplane = Part::start(&mut command, &folder.path().join("controlplane.log"))?;
+        let kubeconfig = controlplane.text("admin_kubeconfig")?;
+        let mut command = Command::new(&parts.python);
+        command.env("PYTHONPATH", root().join("dev/aws")).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.args(["-m", "karpenter_aws_peer", "serve", "--exit-with-stdin"]);
+        let peer = Part::start(&mut command, &folder.path().join("aws.log"))?;
+        let aws = Aws { endpoint: peer.text("endpoint")?, region: peer.text("region")? };
+        let ca = fs::read_to_string(controlplane.text("ca_file")?)?;
+        let endpoint = controlplane.text("endpoint")?;
+        aws.tell("cluster", &json!({"kubeconfig": kubeconfig, "endpoint": endpoint, "ca": base64(ca.as_bytes())}))?;
+        let cluster = Cluster::connect(Path::new(&kubeconfig)).await?;
+        for crd in karpenter_api::crd::files()? {
+            cluster.apply(&crd.yaml).await.with_context(|| crd.name.clone())?;
+        }
+        cluster.serves_ours().await?;
+        cluster.apply(include_str!("../manifests/rbac.yaml")).await?;
+        let environment = Self { cluster, aws, _aws: peer, controlplane, folder };
+        environment.token(&parts.controlplane, &data)?;
+        Ok(environment)
+    }
+
+    fn token(&self, controlplane: &Path, data: &Path) -> anyhow::Result<()> {
+        let mut command = Command::new(controlplane);
+        command.args(["kubeconfig", "--service-account", SERVICE_ACCOUNT, "--data-dir"]).arg(data);
+        let output = command.arg("--out").arg(self.folder.path().join("karpenter.kubeconfig")).output()?;
+        if !output.status.success() {
+            bail!("a kubeconfig for {SERVICE_ACCOUNT}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    /// A command with the environment that a pod of the controller has: nothing of it is for tests only.
+    pub fn command(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
+        command
+            .env_clear()
+            .env("KUBECONFIG", self.folder.path().join("karpenter.kubeconfig"))
+            .env("AWS_ENDPOINT_URL", &self.aws.endpoint)
+            .env("AWS_REGION", &self.aws.region)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("CLUSTER_NAME", CLUSTER)
+            .env("METRICS_PORT", "0")
+            .env("HEALTH_PROBE_PORT", "0");
+        command
+    }
+
+    /// Starts the controller as its ServiceAccount.
+    pub fn controller(&self, binary: &Path) -> anyhow::Result<Controller> {
+        Controller::start(&mut self.command(binary), self.folder.path().join("karpenter.log"))
+    }
+
+    /// An administrator's kubeconfig, for kubectl beside it.
+    pub fn kubeconfig(&self) -> anyhow::Result<String> {
+        self.controlplane.text("admin_kubeconfig")
+    }
+}
+
+/// Base64, standard alphabet, with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    k8s_openapi::serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec()))
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
