@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::Fact;
+
 /// Identifies an action for de-duplication and back-off: one verb on one subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActionKey {
@@ -33,6 +35,8 @@ impl fmt::Display for ActionKey {
 pub struct Action<C> {
     pub key: ActionKey,
     pub deed: Deed<C>,
+    /// Told once it has succeeded: a write that is refused changed nothing.
+    pub facts: Vec<Fact>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

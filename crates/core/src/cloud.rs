@@ -120,6 +120,9 @@ pub enum LaunchOutcome {
     },
     /// Time-out or connection loss: the instance may exist. Look up before launching again.
     Unknown(String),
+    /// The client token belongs to an earlier launch with other details. If the look-up does not find
+    /// what that one bought, it bought nothing, and the next launch needs a token of its own.
+    TokenSpent(String),
 }
 
 /// Everything a claim learns from its launch.
@@ -167,8 +170,9 @@ pub trait Cloud {
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem>;
 
     /// The launch of one claim: image, user data, template, overrides, tags, client token (the
-    /// claim's UID, so that a repetition cannot buy twice).
-    fn launch(&self, claim: &NodeClaim, now: Timestamp) -> Result<Self::Call, LaunchProblem>;
+    /// claim's UID, so that a repetition cannot buy twice). `attempt` counts the launches before it
+    /// that are known to have ended without an instance: each has a token of its own.
+    fn launch(&self, claim: &NodeClaim, attempt: u32, now: Timestamp) -> Result<Self::Call, LaunchProblem>;
 
     /// Look for the instance of a claim by its tag, before a first launch after a restart and
     /// after an uncertain one.

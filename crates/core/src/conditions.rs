@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use karpenter_api::conditions::Condition;
 
-use crate::Timestamp;
+use crate::fact::About;
+use crate::{Fact, Timestamp};
 
 pub fn get<'a>(list: Option<&'a [Condition]>, condition: &str) -> Option<&'a Condition> {
     list.unwrap_or_default().iter().find(|known| known.type_ == condition)
@@ -36,4 +37,20 @@ pub fn set(
         Some(known) => *known = condition,
         None => list.push(condition),
     }
+}
+
+/// The conditions whose status is another than before. One that was not there before has not turned.
+pub fn turned(object: &About, before: Option<&[Condition]>, after: Option<&[Condition]>) -> Vec<Fact> {
+    let turned = after.unwrap_or_default().iter().filter_map(|new| {
+        let old = get(before, &new.type_).filter(|old| old.status != new.status)?;
+        Some(Fact::ConditionChanged {
+            object: object.clone(),
+            condition: new.type_.clone(),
+            before: old.status.clone(),
+            status: new.status.clone(),
+            reason: new.reason.clone(),
+            message: new.message.clone(),
+        })
+    });
+    turned.collect()
 }

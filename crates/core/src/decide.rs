@@ -31,18 +31,30 @@ impl<C> Decision<C> {
     /// Adds a write unless its key is in flight or backing off; then only the wake-up is noted.
     /// Says whether it was added, so that facts are told once per attempt.
     pub fn kube(&mut self, world: &World, now: Timestamp, key: ActionKey, write: KubeWrite) -> bool {
-        self.act(world, now, key, Deed::Kube(write))
+        self.act(world, now, key, Deed::Kube(write), Vec::new())
+    }
+
+    /// As [`Decision::kube`], with what is to be told when the write has succeeded.
+    pub fn kube_then(
+        &mut self,
+        world: &World,
+        now: Timestamp,
+        key: ActionKey,
+        write: KubeWrite,
+        facts: Vec<Fact>,
+    ) -> bool {
+        self.act(world, now, key, Deed::Kube(write), facts)
     }
 
     /// As [`Decision::kube`], for a cloud call.
     pub fn cloud(&mut self, world: &World, now: Timestamp, key: ActionKey, call: C) -> bool {
-        self.act(world, now, key, Deed::Cloud(call))
+        self.act(world, now, key, Deed::Cloud(call), Vec::new())
     }
 
-    fn act(&mut self, world: &World, now: Timestamp, key: ActionKey, deed: Deed<C>) -> bool {
+    fn act(&mut self, world: &World, now: Timestamp, key: ActionKey, deed: Deed<C>, facts: Vec<Fact>) -> bool {
         match world.flights.ready(&key, now) {
             Ok(()) => {
-                self.actions.push(Action { key, deed });
+                self.actions.push(Action { key, deed, facts });
                 true
             }
             Err(until) => {

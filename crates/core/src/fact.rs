@@ -111,10 +111,11 @@ pub enum Fact {
     OrphanInstance {
         provider_id: String,
     },
-    /// A condition of an object changed (event reason = condition type).
+    /// A condition of an object turned from one status to another (event reason = condition type).
     ConditionChanged {
         object: About,
-        condition: &'static str,
+        condition: String,
+        before: String,
         status: String,
         reason: String,
         message: String,

@@ -171,9 +171,9 @@ pub struct Requirements(pub BTreeMap<String, Requirement>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     #[error("label {key:?}: {asked} does not intersect {found}")]
-    Disjoint { key: String, asked: Requirement, found: Requirement },
+    Disjoint { key: String, asked: Box<Requirement>, found: Box<Requirement> },
     #[error("label {key:?} is not defined (asked: {asked})")]
-    Undefined { key: String, asked: Requirement },
+    Undefined { key: String, asked: Box<Requirement> },
 }
 
 impl Requirements {
@@ -205,7 +205,8 @@ impl Requirements {
                 && !(a.allows_absence() && b.allows_absence())
             {
                 let (asked, found) = if std::ptr::eq(few, self) { (b, a) } else { (a, b) };
-                return Err(Conflict::Disjoint { key: key.clone(), asked: asked.clone(), found: found.clone() });
+                let (asked, found) = (Box::new(asked.clone()), Box::new(found.clone()));
+                return Err(Conflict::Disjoint { key: key.clone(), asked, found });
             }
         }
         Ok(())
@@ -216,7 +217,7 @@ impl Requirements {
         for (key, want) in &asked.0 {
             let open = undefined == Undefined::WellKnownAllowed && karpenter_api::labels::is_well_known(key);
             if !open && self.get(key).is_none() && !want.allows_absence() {
-                return Err(Conflict::Undefined { key: key.clone(), asked: want.clone() });
+                return Err(Conflict::Undefined { key: key.clone(), asked: Box::new(want.clone()) });
             }
         }
         self.intersects(asked)

@@ -1,7 +1,7 @@
 //! Is a solution legal? Recomputed from the problem alone, whoever made the solution.
 
-use crate::pack::{Place, Solution, holds, overhead};
 use crate::problem::Problem;
+use crate::solution::{Place, Solution};
 
 /// What is wrong with a solution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +14,22 @@ pub enum Illegal {
     ClaimUnbuyable(usize),
     /// A pod is where a taint or a label forbids it.
     Forbidden { pod: usize },
+    /// Two pods of a bin want the same host port.
+    Port { pod: usize },
     /// A pool grew beyond its limit of a resource.
     OverLimit { pool: usize, resource: usize },
 }
 
 impl Solution {
-    /// The first thing that is wrong.
+    /// The first thing that is wrong. Spreads and affinities are not looked at: they hold in the order
+    /// in which pods were placed.
     pub fn check(&self, problem: &Problem) -> Result<(), Illegal> {
         let mut left: Vec<Vec<i64>> = problem.nodes.iter().map(|node| node.available.clone()).collect();
+        let mut ports: Vec<Vec<usize>> = problem.nodes.iter().map(|node| node.ports.clone()).collect();
+        ports.resize(problem.nodes.len() + self.claims.len(), Vec::new());
         for (pod, (place, class_at)) in self.places.iter().zip(&problem.pods).enumerate() {
             let class = &problem.classes[*class_at];
-            let (row, taints) = match place {
+            let (row, taints, bin) = match place {
                 Place::Nowhere => continue,
                 Place::Node(at) => {
                     for (left, amount) in left[*at].iter_mut().zip(&class.requests) {
@@ -33,14 +38,25 @@ impl Solution {
                             return Err(Illegal::NodeOverfull(*at));
                         }
                     }
-                    (&problem.nodes[*at].row, &problem.nodes[*at].taints)
+                    (&problem.nodes[*at].row, &problem.nodes[*at].taints, *at)
                 }
-                Place::Claim(at) => (&self.claims[*at].row, &problem.pools[self.claims[*at].pool].taints),
+                Place::Claim(at) => {
+                    let claim = &self.claims[*at];
+                    (&claim.row, &problem.pools[claim.pool].taints, problem.nodes.len() + at)
+                }
             };
-            let labels = class.alternatives.iter().any(|one| problem.layout.intersects(row, &one.row));
-            if !labels || !taints.iter().all(|taint| class.tolerates[*taint]) {
+            let allowed = class.alternatives.iter().any(|of| {
+                problem.layout.intersects(row, &of.row)
+                    && (of.homes.is_empty() || of.homes.iter().any(|home| problem.layout.intersects(row, home)))
+                    && taints.iter().all(|taint| of.tolerates[*taint])
+            });
+            if !allowed {
                 return Err(Illegal::Forbidden { pod });
             }
+            if class.ports.iter().any(|port| problem.port_conflicts[*port].iter().any(|p| ports[bin].contains(p))) {
+                return Err(Illegal::Port { pod });
+            }
+            ports[bin].extend(&class.ports);
         }
         self.check_claims(problem)
     }
@@ -56,7 +72,10 @@ impl Solution {
                 }
             }
             for kind in &claim.types {
-                if !holds(&problem.types[*kind].allocatable, overhead(pool, *kind), &requests) {
+                let found = pool.types.binary_search_by_key(kind, |(known, _)| *known);
+                let daemons = found.ok().map(|at| &pool.overheads[pool.types[at].1]);
+                let room = problem.types[*kind].allocatable.iter().zip(daemons.into_iter().flatten());
+                if daemons.is_none() || room.zip(&requests).any(|((all, taken), wanted)| all - taken < *wanted) {
                     return Err(Illegal::ClaimOverfull { claim: at, kind: *kind });
                 }
             }

@@ -1,378 +1,621 @@
-//! First fit, largest pod first: existing nodes, then claims opened in this run (the one with the
-//! fewest pods first), then a new claim from the first pool that can.
+//! The packer: places pods one by one, exactly.
 //!
-//! An open claim keeps every type that can still hold its pods; each pod narrows the list, so the
-//! cheapest type that fits all of them is chosen at the end, not guessed at the start.
-//! Complexity: pods × (nodes + claims × types of a claim), each test O(words + resources).
+//! Every placement is checked against everything placed before it, so whatever hints led to it (see
+//! `plan`), the result is legal. Order: existing nodes, then nodes planned for pods like this one,
+//! then any node opened in this run, then a new node from the first pool that can.
+//!
+//! A bin that cannot take a pod of a class for good — room, ports, labels and counts per node only get
+//! tighter — is not looked at again for that class: per class and domain a cursor remembers how far
+//! the bins are exhausted. Placing n pods of c classes on b bins costs O(n + c·b) tests, not O(n·b).
 
-use crate::problem::{Alternative, Class, Pool, Problem};
-use crate::row::Row;
-use crate::spread::Spread;
+use std::rc::Rc;
 
-/// Where a pod goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Node(usize),
-    Claim(usize),
-    /// Nowhere; the verdict of its class says why.
-    Nowhere,
+use rustc_hash::FxHashMap;
+
+use crate::bin::{Bin, Open, values};
+use crate::problem::{Alternative, Class, Problem, Rule};
+use crate::row::{Layout, Row};
+use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, room};
+use crate::topology::{Counts, Verdict};
+
+/// What an alternative asks, with its rows interned.
+#[derive(Debug)]
+struct Ready {
+    /// Its row joined with each of the homes of its volumes.
+    rows: Vec<RowId>,
+    /// Keys whose value must be settled for a pod to be placed: rules look at it, or counters.
+    keys: Vec<usize>,
+    /// Rules about single nodes.
+    host: Vec<Rule>,
+    /// Shapes of new nodes, by pool in order; computed when first needed.
+    shapes: Option<Rc<[(RowId, ShapeId)]>>,
+    /// No bin took the last pod and none ever will: nothing it depends on can get better.
+    exhausted: bool,
 }
 
-/// A node to buy.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    pub pool: usize,
-    /// What its labels may still be.
-    pub row: Row,
-    /// Types that hold all its pods, cheapest first.
-    pub types: Vec<usize>,
-    /// Sum of its pods' requests, daemons not included.
-    pub requests: Vec<i64>,
-    pub pods: Vec<usize>,
-    /// Price of its cheapest offering.
-    pub price: u64,
-    /// Matching pods by spread, for hostname.
-    held: Vec<(usize, u32)>,
+/// How far each list of bins is exhausted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursors {
+    nodes: usize,
+    planned: usize,
+    opened: usize,
 }
 
-/// What took a type off a pool's list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    pub requirements: usize,
-    pub resources: usize,
-    pub offerings: usize,
-    pub limits: usize,
-}
-
-/// Why one pool cannot host a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PoolVerdict {
-    /// A taint (by id) is not tolerated.
-    Taint(usize),
-    /// The pool's own labels conflict for this key.
-    Label(usize),
-    /// No domain of this spread is open.
-    Spread(usize),
-    /// The pool may add no more nodes.
+#[derive(Clone, Copy, Debug)]
+enum List {
     Nodes,
-    /// Fewer values of this key are left than the pool demands.
-    MinValues(usize),
-    /// No type is left; what removed how many of how many.
-    Types { removed: Removed, of: usize },
+    Planned(usize),
+    Opened,
 }
 
-/// A place for every pod.
-#[derive(Clone, Debug, Default)]
-pub struct Solution {
-    pub places: Vec<Place>,
-    pub claims: Vec<Claim>,
-    /// For every class that has a pod with no place: a verdict by pool.
-    pub verdicts: Vec<(usize, Vec<PoolVerdict>)>,
+/// One test of one bin.
+enum Fit {
+    /// It fits if the bin is narrowed to this shape (`None`: an existing node).
+    Yes(Option<ShapeId>),
+    NotNow,
+    Never,
 }
 
-pub fn solve(problem: &Problem) -> Solution {
-    let mut packer = Packer {
-        problem,
-        spreads: problem.spreads.clone(),
-        available: problem.nodes.iter().map(|node| node.available.clone()).collect(),
-        limits: problem.pools.iter().map(|pool| (pool.limits.clone(), pool.nodes_left)).collect(),
-        claims: Vec::new(),
-        hopeless: vec![None; problem.classes.len()],
-    };
-    let places = problem.pods.iter().enumerate().map(|(pod, class)| packer.place(pod, *class)).collect();
-    let Packer { mut claims, hopeless, .. } = packer;
-    for claim in &mut claims {
-        claim.types.sort_by_key(|at| (cheapest(problem, &claim.row, *at), *at));
-        claim.price = claim.types.first().map_or(u64::MAX, |at| cheapest(problem, &claim.row, *at));
-    }
-    let verdicts = hopeless.into_iter().enumerate().filter_map(|(class, said)| Some((class, said?))).collect();
-    Solution { places, claims, verdicts }
-}
-
-/// The cheapest offering of a type that a row allows.
-pub(crate) fn cheapest(problem: &Problem, row: &Row, at: usize) -> u64 {
-    let allowed = |labels: &[(usize, usize)]| labels.iter().all(|(key, bit)| problem.layout.has(row, *key, *bit));
-    problem.types[at].offerings.iter().filter(|o| allowed(&o.labels)).map(|o| o.price).min().unwrap_or(u64::MAX)
-}
-
-struct Packer<'p> {
+#[derive(Debug)]
+pub(crate) struct Packer<'p> {
     problem: &'p Problem,
-    spreads: Vec<Spread>,
-    available: Vec<Vec<i64>>,
-    limits: Vec<(Vec<Option<i64>>, Option<i64>)>,
-    claims: Vec<Claim>,
-    /// Classes that found no place, and why.
-    hopeless: Vec<Option<Vec<PoolVerdict>>>,
+    pub(crate) shapes: Shapes<'p>,
+    counts: Counts<'p>,
+    pub(crate) bins: Vec<Bin>,
+    /// Bins to buy that hold a pod, in the order in which they were opened.
+    opened: Vec<usize>,
+    /// Bins with slots, by demand.
+    planned: Vec<Vec<usize>>,
+    /// By class: the demand that stands for it in the plan.
+    pub(crate) demand_of: Vec<Option<usize>>,
+    ready: Vec<Vec<Ready>>,
+    cursors: FxHashMap<(usize, usize, usize), Cursors>,
+    /// By pool: what its limits leave.
+    pub(crate) limits: Vec<(Vec<Option<i64>>, Option<i64>)>,
+    /// By pool: shape of a node before any pod has a say.
+    pool_shapes: Vec<Option<Option<ShapeId>>>,
+    /// By counter: whether a spread looks at it.
+    spread: Vec<bool>,
+    pub(crate) bin_of: Vec<Option<usize>>,
 }
 
-impl Packer<'_> {
-    fn place(&mut self, pod: usize, class_at: usize) -> Place {
-        let problem = self.problem;
-        let class = &problem.classes[class_at];
-        for alternative in &class.alternatives {
-            let place = self.on_node(class, alternative).or_else(|| self.on_claim(pod, class, alternative));
-            if let Some(place) = place {
-                return place;
-            }
-            if let Some(place) = self.on_new_claim(pod, class, alternative).ok().flatten() {
-                return place;
-            }
-        }
-        if self.hopeless[class_at].is_none()
-            && let Some(last) = class.alternatives.last()
-        {
-            self.hopeless[class_at] = self.on_new_claim(pod, class, last).err();
-        }
-        Place::Nowhere
-    }
-
-    fn on_node(&mut self, class: &Class, alternative: &Alternative) -> Option<Place> {
-        let problem = self.problem;
-        for (at, node) in problem.nodes.iter().enumerate() {
-            if !fits(&class.requests, &self.available[at])
-                || !node.taints.iter().all(|taint| class.tolerates[*taint])
-                || !problem.layout.intersects(&node.row, &alternative.row)
-            {
-                continue;
-            }
-            let spread_ok = alternative.spreads.iter().all(|spread| {
-                let spread = &self.spreads[*spread];
-                match spread.key {
-                    None => spread.allows_host(spread.on_nodes.get(at).copied().unwrap_or(0)),
-                    Some(key) => !spread.allowed(&problem.layout, key, &alternative.row, &node.row).is_empty(),
+impl<'p> Packer<'p> {
+    pub(crate) fn new(problem: &'p Problem) -> Self {
+        let mut shapes = Shapes::new(problem);
+        let mut spread = vec![false; problem.counters.len()];
+        let mut ready = Vec::with_capacity(problem.classes.len());
+        for class in &problem.classes {
+            let all = class.alternatives.iter().map(|alternative| {
+                for rule in &alternative.rules {
+                    spread[rule.counter()] |= matches!(rule, Rule::Spread { .. });
                 }
+                prepare(problem, &mut shapes, class, alternative)
             });
-            if !spread_ok {
-                continue;
+            ready.push(all.collect());
+        }
+        Self {
+            problem,
+            shapes,
+            counts: Counts::new(problem),
+            bins: problem.nodes.iter().map(|node| Bin::of_node(problem, node)).collect(),
+            opened: Vec::new(),
+            planned: Vec::new(),
+            demand_of: vec![None; problem.classes.len()],
+            ready,
+            cursors: FxHashMap::default(),
+            limits: problem.pools.iter().map(|pool| (pool.limits.clone(), pool.nodes_left)).collect(),
+            pool_shapes: vec![None; problem.pools.len()],
+            spread,
+            bin_of: vec![None; problem.pods.len()],
+        }
+    }
+
+    /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
+    pub(crate) fn suggest(&mut self, demands: usize, bins: Vec<(ShapeId, Choice, Vec<(usize, u32)>)>) {
+        self.planned = vec![Vec::new(); demands];
+        for (shape, meant, slots) in bins {
+            for (demand, _) in &slots {
+                self.planned[*demand].push(self.bins.len());
             }
-            subtract(&mut self.available[at], &class.requests);
-            for spread in &class.counted_by {
-                let spread = &mut self.spreads[*spread];
-                match spread.key {
-                    None => {
-                        if let Some(held) = spread.on_nodes.get_mut(at) {
-                            *held += 1;
-                        }
-                    }
-                    Some(key) => {
-                        if let Some(bit) = problem.layout.single(&node.row, key) {
-                            spread.add(bit);
-                        }
-                    }
+            let pool = &self.problem.pools[self.shapes.get(shape).pool];
+            let open = Open {
+                shape,
+                meant: Some(meant),
+                most: None,
+                min_values: pool.min_values.clone(),
+                min_values_relaxed: false,
+            };
+            self.bins.push(Bin::to_buy(self.problem, open, slots));
+        }
+    }
+
+    /// Places on existing nodes what fits there as its first alternative asks.
+    pub(crate) fn fill_nodes(&mut self) {
+        for pod in 0..self.problem.pods.len() {
+            let class = self.problem.pods[pod];
+            if !self.problem.nodes.is_empty() && !self.problem.classes[class].alternatives.is_empty() {
+                self.search(pod, class, 0, List::Nodes);
+            }
+        }
+    }
+
+    /// Places pods where the plan has slots for them. Pods with rules take whatever place they find,
+    /// since the next of them depends on it; the others wait, so as not to take planned room.
+    pub(crate) fn fill_planned(&mut self) {
+        for pod in 0..self.problem.pods.len() {
+            let class = self.problem.pods[pod];
+            let Some(demand) = self.demand_of[class].filter(|_| self.bin_of[pod].is_none()) else { continue };
+            let free = self.problem.classes[class].alternatives.iter().all(|of| of.rules.is_empty());
+            if free {
+                self.search(pod, class, 0, List::Planned(demand));
+            } else {
+                self.place(pod, class);
+            }
+        }
+    }
+
+    /// Places every pod that has no place yet, again and again while that gets further.
+    pub(crate) fn fill(&mut self) {
+        let mut waiting: Vec<usize> = (0..self.problem.pods.len()).filter(|pod| self.bin_of[*pod].is_none()).collect();
+        // Pods that bind others wait for the others: rules look at what is placed.
+        loop {
+            let before = waiting.len();
+            // By class: nothing was placed since a pod of it found no place.
+            let mut stuck: Vec<usize> = vec![usize::MAX; self.problem.classes.len()];
+            let mut placed = 0;
+            waiting.retain(|pod| {
+                let class = self.problem.pods[*pod];
+                if stuck[class] == placed {
+                    return true;
                 }
+                let found = self.place(*pod, class);
+                if found {
+                    placed += 1;
+                } else {
+                    stuck[class] = placed;
+                }
+                !found
+            });
+            if waiting.is_empty() || waiting.len() == before {
+                return;
             }
-            return Some(Place::Node(at));
         }
-        None
     }
 
-    fn on_claim(&mut self, pod: usize, class: &Class, alternative: &Alternative) -> Option<Place> {
-        let mut order: Vec<usize> = (0..self.claims.len()).collect();
-        order.sort_by_key(|at| (self.claims[*at].pods.len(), *at));
-        for at in order {
-            let claim = &self.claims[at];
-            let pool = &self.problem.pools[claim.pool];
-            if !pool.taints.iter().all(|taint| class.tolerates[*taint])
-                || !self.problem.layout.intersects(&claim.row, &alternative.row)
-            {
+    fn place(&mut self, pod: usize, class: usize) -> bool {
+        for alternative in 0..self.ready[class].len() {
+            if self.ready[class][alternative].exhausted {
                 continue;
             }
-            let mut requests = claim.requests.clone();
-            add(&mut requests, &class.requests);
-            let held = |spread: usize| claim.held.iter().find(|(of, _)| *of == spread).map_or(0, |(_, count)| *count);
-            let row = claim.row.and(&alternative.row);
-            let types = claim.types.clone();
-            if let Ok((row, types)) = self.narrow(pool, row, &types, &requests, alternative, &held) {
-                let claim = &mut self.claims[at];
-                claim.row = row;
-                claim.types = types;
-                claim.requests = requests;
-                claim.pods.push(pod);
-                self.count(at, class);
-                return Some(Place::Claim(at));
+            let planned = self.demand_of[class].filter(|demand| *demand < self.planned.len()).map(List::Planned);
+            let lists = [Some(List::Nodes), planned, Some(List::Opened)];
+            if lists.into_iter().flatten().any(|list| self.search(pod, class, alternative, list))
+                || self.open(pod, class, alternative)
+            {
+                return true;
             }
+            let of = &self.problem.classes[class].alternatives[alternative];
+            self.ready[class][alternative].exhausted = of.rules.iter().all(|rule| match rule {
+                Rule::Together { .. } => false,
+                // A full node stays full, and so does a domain that must be empty.
+                Rule::Apart { .. } => true,
+                Rule::Spread { counter, .. } => self.problem.counters[*counter].key.is_none(),
+            });
         }
-        None
+        false
     }
 
-    /// `Err`: a verdict for every pool.
-    fn on_new_claim(
+    fn search(&mut self, pod: usize, class: usize, alternative: usize, list: List) -> bool {
+        let of = &self.problem.classes[class].alternatives[alternative];
+        let first = self.ready[class][alternative].keys.first().copied();
+        let domains = first.and_then(|key| {
+            let mut all = self.counts.domains(of, key)?;
+            if self.counts.allows_no_domain(of, key) {
+                all.push(Layout::ABSENT);
+            }
+            Some(all.into_iter().map(|bit| Some((key, bit))).collect::<Vec<_>>())
+        });
+        domains.unwrap_or_else(|| vec![None]).into_iter().any(|domain| self.scan(pod, class, alternative, list, domain))
+    }
+
+    fn scan(
         &mut self,
         pod: usize,
-        class: &Class,
-        alternative: &Alternative,
-    ) -> Result<Option<Place>, Vec<PoolVerdict>> {
-        let mut verdicts = Vec::with_capacity(self.problem.pools.len());
-        for (pool_at, pool) in self.problem.pools.iter().enumerate() {
-            match self.open(pool_at, pool, class, alternative) {
-                Ok((row, types)) => {
-                    self.charge(pool_at, &types);
-                    let claim = Claim {
-                        pool: pool_at,
-                        row,
-                        types,
-                        requests: class.requests.clone(),
-                        pods: vec![pod],
-                        price: u64::MAX,
-                        held: Vec::new(),
-                    };
-                    self.claims.push(claim);
-                    let at = self.claims.len() - 1;
-                    self.count(at, class);
-                    return Ok(Some(Place::Claim(at)));
+        class: usize,
+        alternative: usize,
+        list: List,
+        domain: Option<(usize, usize)>,
+    ) -> bool {
+        let key = (class, alternative, domain.map_or(usize::MAX, |(_, bit)| bit));
+        let mut cursors = self.cursors.get(&key).copied().unwrap_or_default();
+        let (cursor, end) = match list {
+            List::Nodes => (&mut cursors.nodes, self.problem.nodes.len()),
+            List::Planned(demand) => (&mut cursors.planned, self.planned[demand].len()),
+            List::Opened => (&mut cursors.opened, self.opened.len()),
+        };
+        let start = *cursor;
+        let mut dead = start;
+        let mut found = None;
+        for at in start..end {
+            let bin = match list {
+                List::Nodes => at,
+                List::Planned(demand) => self.planned[demand][at],
+                List::Opened => self.opened[at],
+            };
+            let fit = match list {
+                List::Planned(demand) if !has_slot(&self.bins[bin], demand) => Fit::Never,
+                List::Planned(_) if !self.may_buy(bin) => Fit::Never,
+                _ => self.test(bin, class, alternative, domain),
+            };
+            match fit {
+                Fit::Yes(shape) => {
+                    found = Some((bin, shape));
+                    break;
                 }
-                Err(verdict) => verdicts.push(verdict),
+                Fit::Never if dead == at => dead += 1,
+                Fit::Never | Fit::NotNow => {}
             }
         }
-        Err(verdicts)
+        *cursor = dead;
+        self.cursors.insert(key, cursors);
+        let Some((bin, shape)) = found else { return false };
+        if let List::Planned(demand) = list {
+            let slot = self.bins[bin].slots.iter_mut().find(|(of, _)| *of == demand);
+            slot.into_iter().for_each(|(_, left)| *left -= 1);
+        }
+        self.put(pod, class, bin, shape);
+        true
     }
 
-    fn open(
-        &self,
-        pool_at: usize,
-        pool: &Pool,
-        class: &Class,
-        alternative: &Alternative,
-    ) -> Result<(Row, Vec<usize>), PoolVerdict> {
-        if let Some(taint) = pool.taints.iter().find(|taint| !class.tolerates[**taint]) {
-            return Err(PoolVerdict::Taint(*taint));
-        }
-        if let Some(key) = self.problem.layout.conflict(&pool.row, &alternative.row) {
-            return Err(PoolVerdict::Label(key));
-        }
-        let (limits, nodes_left) = &self.limits[pool_at];
-        if nodes_left.is_some_and(|left| left < 1) {
-            return Err(PoolVerdict::Nodes);
-        }
-        let within = |at: &usize| {
-            let capacity = &self.problem.types[*at].capacity;
-            limits.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
-        };
-        let all: Vec<usize> = pool.types.iter().map(|(at, _)| *at).collect();
-        let allowed: Vec<usize> = all.iter().copied().filter(within).collect();
-        let row = pool.row.and(&alternative.row);
-        self.narrow(pool, row, &allowed, &class.requests, alternative, &|_| 0).map_err(|verdict| match verdict {
-            PoolVerdict::Types { mut removed, .. } => {
-                removed.limits = all.len() - allowed.len();
-                PoolVerdict::Types { removed, of: all.len() }
+    fn test(&mut self, bin_at: usize, class_at: usize, alternative: usize, domain: Option<(usize, usize)>) -> Fit {
+        let problem = self.problem;
+        let class = &problem.classes[class_at];
+        let of = &class.alternatives[alternative];
+        let mut later = false;
+        for rule in &self.ready[class_at][alternative].host {
+            match self.counts.host_allows(rule, bin_at) {
+                Verdict::Yes => {}
+                Verdict::NotNow => later = true,
+                Verdict::Never => return Fit::Never,
             }
-            other => other,
+        }
+        let bin = &self.bins[bin_at];
+        if !bin.ports_free(problem, class) {
+            return Fit::Never;
+        }
+        match &bin.open {
+            None => {
+                if !self.node_takes(bin_at, class, of, domain) {
+                    return Fit::Never;
+                }
+                if later || !self.settled_domains(bin_at, class_at, alternative) {
+                    return Fit::NotNow;
+                }
+                Fit::Yes(None)
+            }
+            Some(open) => {
+                let shape = open.shape;
+                let pool = &problem.pools[self.shapes.get(shape).pool];
+                if !pool.taints.iter().all(|taint| of.tolerates[*taint]) {
+                    return Fit::Never;
+                }
+                match self.narrow(Some(bin_at), shape, class_at, alternative, domain) {
+                    Narrowed::To(shape) if !later => Fit::Yes(Some(shape)),
+                    Narrowed::Never => Fit::Never,
+                    _ => Fit::NotNow,
+                }
+            }
+        }
+    }
+
+    /// What about an existing node never gets better.
+    fn node_takes(&self, at: usize, class: &Class, of: &Alternative, domain: Option<(usize, usize)>) -> bool {
+        let problem = self.problem;
+        let (node, bin) = (&problem.nodes[at], &self.bins[at]);
+        let layout = &problem.layout;
+        bin.fits_node(node, &class.requests)
+            && domain.is_none_or(|(key, bit)| layout.has(&node.row, key, bit))
+            && node.taints.iter().all(|taint| of.tolerates[*taint])
+            && layout.intersects(&node.row, &of.row)
+            && (of.homes.is_empty() || of.homes.iter().any(|home| layout.intersects(&node.row, home)))
+            && bin.can_attach(problem, node, class)
+    }
+
+    /// Whether the rules allow the domains an existing node is in.
+    fn settled_domains(&self, at: usize, class: usize, alternative: usize) -> bool {
+        let of = &self.problem.classes[class].alternatives[alternative];
+        let row = &self.problem.nodes[at].row;
+        self.ready[class][alternative].keys.iter().all(|key| match self.counts.domains(of, *key) {
+            None => true,
+            Some(allowed) => match self.problem.layout.single(row, *key) {
+                Some(Layout::ABSENT) | None => self.counts.allows_no_domain(of, *key),
+                Some(bit) => allowed.contains(&bit),
+            },
         })
     }
 
-    /// The row and types that are left once the spreads have settled their domains.
+    /// The shape a bin to buy must take on for a pod; `bin`: the one it is in already, or a new one.
     fn narrow(
-        &self,
-        pool: &Pool,
-        mut row: Row,
-        types: &[usize],
-        requests: &[i64],
-        alternative: &Alternative,
-        held: &dyn Fn(usize) -> u32,
-    ) -> Result<(Row, Vec<usize>), PoolVerdict> {
+        &mut self,
+        bin: Option<usize>,
+        shape: ShapeId,
+        class: usize,
+        alternative: usize,
+        domain: Option<(usize, usize)>,
+    ) -> Narrowed {
+        let requests = &self.problem.classes[class].requests;
+        let mut possible = false;
+        for at in 0..self.ready[class][alternative].rows.len() {
+            let row = self.ready[class][alternative].rows[at];
+            let Some(mut shape) = self.shapes.narrow(shape, row) else { continue };
+            if let Some((key, bit)) = domain {
+                let pin = self.pin(key, bit);
+                let Some(narrower) = self.shapes.narrow(shape, pin) else { continue };
+                shape = narrower;
+            }
+            if let Some(bin) = bin
+                && !self.bins[bin].fits_shape(self.problem, self.shapes.get(shape), requests)
+            {
+                continue;
+            }
+            possible = true;
+            if let Some(shape) = self.settle(bin, shape, class, alternative, 0) {
+                return Narrowed::To(shape);
+            }
+        }
+        if possible { Narrowed::NotNow } else { Narrowed::Never }
+    }
+
+    /// Pins the keys that rules and counters look at, from number `from` on.
+    fn settle(
+        &mut self,
+        bin: Option<usize>,
+        shape: ShapeId,
+        class: usize,
+        alternative: usize,
+        from: usize,
+    ) -> Option<ShapeId> {
+        let Some(key) = self.ready[class][alternative].keys.get(from).copied() else {
+            return Some(shape);
+        };
+        let of = &self.problem.classes[class].alternatives[alternative];
         let layout = &self.problem.layout;
-        let mut left = self.keep(pool, &row, types, requests)?;
-        for spread_at in &alternative.spreads {
-            let spread = &self.spreads[*spread_at];
-            let Some(key) = spread.key else {
-                if spread.allows_host(held(*spread_at)) {
-                    continue;
-                }
-                return Err(PoolVerdict::Spread(*spread_at));
+        let allowed = self.counts.domains(of, key);
+        if let Some(bit) = layout.single(&self.shapes.get(shape).row, key) {
+            let fine = match (&allowed, bit) {
+                (None, _) => true,
+                (Some(_), Layout::ABSENT) => self.counts.allows_no_domain(of, key),
+                (Some(allowed), bit) => allowed.contains(&bit),
             };
-            // The emptiest domain in which a type is still to be had.
-            let settled = spread.allowed(layout, key, &alternative.row, &row).into_iter().find_map(|bit| {
-                let mut narrowed = row.clone();
-                layout.restrict(&mut narrowed, key, [bit]);
-                let left = self.keep(pool, &narrowed, &left, requests).ok()?;
-                Some((narrowed, left))
-            });
-            (row, left) = settled.ok_or(PoolVerdict::Spread(*spread_at))?;
+            return if fine { self.settle(bin, shape, class, alternative, from + 1) } else { None };
         }
-        for (key, wanted) in &pool.min_values {
-            if layout.distinct(left.iter().map(|at| &self.problem.types[*at].row), *key) < *wanted {
-                return Err(PoolVerdict::MinValues(*key));
+        let row = &self.shapes.get(shape).row;
+        let bits: Vec<usize> = match allowed {
+            Some(allowed) => allowed.into_iter().filter(|bit| layout.has(row, key, *bit)).collect(),
+            None => {
+                let counted = self.problem.classes[class].counted_by.iter().copied();
+                let mut bits: Vec<(u32, usize)> = Vec::new();
+                if let Some(counter) = counted.into_iter().find(|c| self.problem.counters[*c].key == Some(key)) {
+                    let domains =
+                        self.problem.counters[counter].domains.iter().filter(|bit| layout.has(row, key, **bit));
+                    // Where a spread counts, where it counts least; else where others are already.
+                    let rank = |held: u32| if self.spread[counter] { held } else { u32::MAX - held };
+                    bits = domains.map(|bit| (rank(self.counts.at_bit(counter, *bit)), *bit)).collect();
+                }
+                bits.sort_unstable();
+                bits.into_iter().map(|(_, bit)| bit).collect()
             }
-        }
-        Ok((row, left))
+        };
+        let requests = &self.problem.classes[class].requests;
+        bits.into_iter().find_map(|bit| {
+            let pin = self.pin(key, bit);
+            let narrower = self.shapes.narrow(shape, pin)?;
+            let fits = match bin {
+                Some(bin) => self.bins[bin].fits_shape(self.problem, self.shapes.get(narrower), requests),
+                None => true,
+            };
+            if fits { self.settle(bin, narrower, class, alternative, from + 1) } else { None }
+        })
     }
 
-    /// The types that fit, or what removed them.
-    fn keep(&self, pool: &Pool, row: &Row, types: &[usize], requests: &[i64]) -> Result<Vec<usize>, PoolVerdict> {
-        let mut removed = Removed::default();
-        let mut left = Vec::with_capacity(types.len());
-        for at in types {
-            let kind = &self.problem.types[*at];
-            if !self.problem.layout.intersects(&kind.row, row) {
-                removed.requirements += 1;
-            } else if !holds(&kind.allocatable, overhead(pool, *at), requests) {
-                removed.resources += 1;
-            } else if cheapest(self.problem, row, *at) == u64::MAX {
-                removed.offerings += 1;
-            } else {
-                left.push(*at);
-            }
-        }
-        if left.is_empty() { Err(PoolVerdict::Types { removed, of: types.len() }) } else { Ok(left) }
+    fn pin(&mut self, key: usize, bit: usize) -> RowId {
+        let row = self.problem.layout.pin(key, bit);
+        self.shapes.row_id(&row)
     }
 
-    /// A claim may become the largest of its types: that much of the limit is spoken for.
-    fn charge(&mut self, pool: usize, types: &[usize]) {
+    /// Buys a node for a pod.
+    fn open(&mut self, pod: usize, class: usize, alternative: usize) -> bool {
+        if self.ready[class][alternative].host.iter().any(|rule| !self.new_host_allows(rule)) {
+            return false;
+        }
+        let shapes = self.shapes_for(class, alternative);
+        for (_, shape) in shapes.iter() {
+            let Some(open) = self.new_bin(*shape, &self.problem.classes[class]) else { continue };
+            self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
+            let at = self.bins.len() - 1;
+            if let Narrowed::To(shape) = self.narrow(Some(at), *shape, class, alternative, None) {
+                self.put(pod, class, at, Some(shape));
+                return true;
+            }
+            self.bins.pop();
+        }
+        false
+    }
+
+    /// The first counter whose rule lets a pod of this class on no new node with one of these rows.
+    pub(crate) fn closed(&self, class: usize, rows: &[Row]) -> Option<usize> {
+        let of = self.problem.classes[class].alternatives.last()?;
+        let is_closed = |rule: &&Rule| match self.problem.counters[rule.counter()].key {
+            None => !self.new_host_allows(rule),
+            Some(key) => {
+                let open = self.counts.domains(of, key).unwrap_or_default();
+                !open.iter().any(|bit| rows.iter().any(|row| self.problem.layout.has(row, key, *bit)))
+            }
+        };
+        of.rules.iter().find(is_closed).or(of.rules.first()).map(Rule::counter)
+    }
+
+    fn new_host_allows(&self, rule: &Rule) -> bool {
+        // A bin that is not there yet holds nothing.
+        self.counts.host_allows(rule, self.bins.len()) == Verdict::Yes
+    }
+
+    /// The shapes of new nodes for an alternative: one for each pool that its taints and labels allow.
+    pub(crate) fn shapes_for(&mut self, class: usize, alternative: usize) -> Rc<[(RowId, ShapeId)]> {
+        if let Some(known) = &self.ready[class][alternative].shapes {
+            return Rc::clone(known);
+        }
+        let of = &self.problem.classes[class].alternatives[alternative];
+        let mut all = Vec::new();
+        for (at, pool) in self.problem.pools.iter().enumerate() {
+            if !pool.taints.iter().all(|taint| of.tolerates[*taint]) {
+                continue;
+            }
+            let Some(base) = self.pool_shape(at) else { continue };
+            for row in self.ready[class][alternative].rows.clone() {
+                if self.shapes.narrow(base, row).is_some() {
+                    all.push((row, base));
+                    break;
+                }
+            }
+        }
+        let all: Rc<[(RowId, ShapeId)]> = all.into();
+        self.ready[class][alternative].shapes = Some(Rc::clone(&all));
+        all
+    }
+
+    pub(crate) fn pool_shape(&mut self, pool: usize) -> Option<ShapeId> {
+        if let Some(known) = self.pool_shapes[pool] {
+            return known;
+        }
+        let shape = self.shapes.of_pool(pool);
+        self.pool_shapes[pool] = Some(shape);
+        shape
+    }
+
+    /// A node of this shape for a pod of this class, within the pool's limits and `minValues`.
+    fn new_bin(&mut self, shape: ShapeId, class: &Class) -> Option<Open> {
+        let shape_ref = Rc::clone(self.shapes.get(shape));
+        let pool = &self.problem.pools[shape_ref.pool];
+        let (limits, nodes_left) = &self.limits[shape_ref.pool];
+        if nodes_left.is_some_and(|left| left < 1) {
+            return None;
+        }
+        let limited = limits.iter().any(Option::is_some);
+        let mut open =
+            Open { shape, meant: None, most: None, min_values: pool.min_values.clone(), min_values_relaxed: false };
+        let fits = |choice: &&Choice| {
+            let within = self.within_limits(shape_ref.pool, choice.kind);
+            within && room(self.problem, pool, **choice).zip(&class.requests).all(|(room, amount)| *amount <= room)
+        };
+        if limited {
+            // What it may become is charged to the limits: no more than the cheapest that is needed.
+            open.meant = Some(*shape_ref.types.iter().find(fits)?);
+        }
+        if self.problem.relax_min_values && !open.min_values.is_empty() {
+            let left: Vec<&Choice> = shape_ref.types.iter().filter(fits).collect();
+            for (key, wanted) in &mut open.min_values {
+                let there = values(self.problem, &left, *key);
+                if there < *wanted {
+                    *wanted = there;
+                    open.min_values_relaxed = true;
+                }
+            }
+        }
+        Some(open)
+    }
+
+    fn within_limits(&self, pool: usize, kind: usize) -> bool {
+        let capacity = &self.problem.types[kind].capacity;
+        self.limits[pool].0.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
+    }
+
+    /// Whether the limits let a planned bin be bought, if it is not yet.
+    fn may_buy(&self, bin: usize) -> bool {
+        let bin = &self.bins[bin];
+        let Some(open) = &bin.open else { return true };
+        let pool = self.shapes.get(open.shape).pool;
+        !bin.pods.is_empty()
+            || (self.limits[pool].1.is_none_or(|left| left >= 1)
+                && open.meant.is_none_or(|meant| self.within_limits(pool, meant.kind)))
+    }
+
+    fn put(&mut self, pod: usize, class: usize, bin_at: usize, shape: Option<ShapeId>) {
+        let problem = self.problem;
+        let bin = &mut self.bins[bin_at];
+        let first = bin.pods.is_empty();
+        bin.add(pod, &problem.classes[class]);
+        self.bin_of[pod] = Some(bin_at);
+        if let (Some(open), Some(shape)) = (&mut bin.open, shape) {
+            open.shape = shape;
+            if first {
+                self.opened.push(bin_at);
+                self.charge(bin_at);
+            }
+        }
+        let (row, taints) = match &self.bins[bin_at].open {
+            None => (&problem.nodes[bin_at].row, &problem.nodes[bin_at].taints),
+            Some(open) => {
+                let shape: &Shape = self.shapes.get(open.shape);
+                (&shape.row, &problem.pools[shape.pool].taints)
+            }
+        };
+        for counter in &problem.classes[class].counted_by {
+            self.counts.add(*counter, bin_at, row, taints);
+        }
+    }
+
+    /// Speaks for what a node may become, at most, of its pool's limits.
+    fn charge(&mut self, bin: usize) {
+        let Some(open) = &mut self.bins[bin].open else { return };
+        let pool = self.shapes.get(open.shape).pool;
         let (limits, nodes_left) = &mut self.limits[pool];
-        for (at, limit) in limits.iter_mut().enumerate() {
-            if let Some(limit) = limit {
-                *limit -= types.iter().map(|kind| self.problem.types[*kind].capacity[at]).max().unwrap_or(0);
-            }
-        }
         if let Some(left) = nodes_left {
             *left -= 1;
         }
-    }
-
-    fn count(&mut self, claim_at: usize, class: &Class) {
-        for spread_at in &class.counted_by {
-            let spread = &mut self.spreads[*spread_at];
-            let claim = &mut self.claims[claim_at];
-            match spread.key {
-                None => match claim.held.iter_mut().find(|(of, _)| of == spread_at) {
-                    Some((_, count)) => *count += 1,
-                    None => claim.held.push((*spread_at, 1)),
-                },
-                Some(key) => {
-                    if let Some(bit) = self.problem.layout.single(&claim.row, key) {
-                        spread.add(bit);
-                    }
-                }
+        let Some(meant) = open.meant.filter(|_| limits.iter().any(Option::is_some)) else { return };
+        let capacity = &self.problem.types[meant.kind].capacity;
+        let most = limits.iter().zip(capacity).map(|(limit, amount)| limit.map_or(i64::MAX, |_| *amount));
+        open.most = Some(most.collect());
+        for (limit, amount) in limits.iter_mut().zip(capacity) {
+            if let Some(limit) = limit {
+                *limit -= amount;
             }
         }
     }
 }
 
-/// What daemons take of a type.
-pub(crate) fn overhead(pool: &Pool, at: usize) -> &[i64] {
-    pool.types.binary_search_by_key(&at, |(kind, _)| *kind).map_or(&[], |found| pool.types[found].1.as_slice())
+enum Narrowed {
+    To(ShapeId),
+    NotNow,
+    Never,
 }
 
-/// Whether a type holds the requests beside its daemons.
-pub(crate) fn holds(allocatable: &[i64], daemons: &[i64], requests: &[i64]) -> bool {
-    requests.iter().enumerate().all(|(at, amount)| {
-        let needed = amount + daemons.get(at).copied().unwrap_or(0);
-        *amount <= 0 && needed <= 0 || needed <= allocatable.get(at).copied().unwrap_or(0)
-    })
+fn has_slot(bin: &Bin, demand: usize) -> bool {
+    bin.slots.iter().any(|(of, left)| *of == demand && *left > 0)
 }
 
-fn fits(requests: &[i64], available: &[i64]) -> bool {
-    requests.iter().zip(available).all(|(amount, left)| *amount <= 0 || amount <= left)
-}
-
-fn add(sum: &mut [i64], amounts: &[i64]) {
-    for (sum, amount) in sum.iter_mut().zip(amounts) {
-        *sum += amount;
+fn prepare(problem: &Problem, shapes: &mut Shapes<'_>, class: &Class, of: &Alternative) -> Ready {
+    let rows = if of.homes.is_empty() {
+        vec![shapes.row_id(&of.row)]
+    } else {
+        of.homes.iter().map(|home| shapes.row_id(&of.row.and(home))).collect()
+    };
+    let key_of = |counter: usize| problem.counters[counter].key;
+    let mut keys: Vec<usize> = of.rules.iter().filter_map(|rule| key_of(rule.counter())).collect();
+    let counted = class.counted_by.iter().filter_map(|counter| key_of(*counter));
+    for key in counted {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
     }
-}
-
-fn subtract(rest: &mut [i64], amounts: &[i64]) {
-    for (rest, amount) in rest.iter_mut().zip(amounts) {
-        *rest -= amount;
-    }
+    // Keys with rules first, each once.
+    let mut seen = Vec::new();
+    keys.retain(|key| {
+        let new = !seen.contains(key);
+        seen.push(*key);
+        new
+    });
+    let host = of.rules.iter().filter(|rule| key_of(rule.counter()).is_none()).cloned().collect();
+    Ready { rows, keys, host, shapes: None, exhausted: false }
 }

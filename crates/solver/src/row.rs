@@ -13,7 +13,7 @@ pub struct Layout {
 }
 
 /// The allowed values of every key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row(Box<[u64]>);
 
 impl Layout {
@@ -89,6 +89,26 @@ impl Layout {
             let (start, end) = (run[0], run[1]);
             a.0[start..end].iter().zip(&b.0[start..end]).all(|(a, b)| a & b == 0)
         })
+    }
+
+    /// The bits of a key that a row allows, in ascending order.
+    pub fn bits<'a>(&self, row: &'a Row, key: usize) -> impl Iterator<Item = usize> + 'a {
+        let run = &row.0[self.offsets[key]..self.offsets[key + 1]];
+        run.iter().enumerate().flat_map(|(at, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(at * 64 + bit)
+            })
+        })
+    }
+
+    /// A row that allows one bit of a key and everything of the others.
+    pub(crate) fn pin(&self, key: usize, bit: usize) -> Row {
+        let mut row = self.any();
+        self.restrict(&mut row, key, [bit]);
+        row
     }
 
     /// How many values of a key the rows allow together.

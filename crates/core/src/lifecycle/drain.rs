@@ -61,9 +61,8 @@ pub(super) fn evict<C>(
             name: pod.key.name.clone(),
             uid: Some(about.uid.clone()),
         };
-        if decision.kube(world, now, key, KubeWrite::Evict { object }) {
-            decision.facts.push(Fact::PodEvicted { pod: about, node: node.name().to_owned(), reason: reason.clone() });
-        }
+        let told = Fact::PodEvicted { pod: about, node: node.name().to_owned(), reason: reason.clone() };
+        decision.kube_then(world, now, key, KubeWrite::Evict { object }, vec![told]);
     }
     if blocked > 0 {
         let message = format!("Failed to drain node, {} pods are waiting to be evicted", waiting.len());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use karpenter_api::conditions as names;
 
-use super::{about_claim, delete_claim, pool_of};
+use super::{delete_claim, disrupted};
 use crate::action::ActionKey;
 use crate::cloud::{Instance, InstanceState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
@@ -37,13 +37,8 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
             .and_then(|status| world.nodes.get(status.node_name.as_deref()?))
             .is_some_and(crate::world::NodeState::is_ready);
         // The list must be younger than the registration to say anything about it.
-        if !there
-            && !ready
-            && *asked_at > registered.last_transition_time.0
-            && delete_claim(world, state, now, decision)
-        {
-            let reason = "garbage_collected";
-            decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
+        if !there && !ready && *asked_at > registered.last_transition_time.0 {
+            delete_claim(world, state, vec![disrupted(state, "garbage_collected")], now, decision);
         }
     }
 }

@@ -28,13 +28,8 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
     }
     let key = ActionKey::new(format!("Node/{}", node.name()), "initialize");
     let write = patch::node(node, json!({ "labels": { labels::INITIALIZED: "true" } }), None);
-    if decision.kube(world, stage.now, key, write) {
-        decision.facts.push(Fact::ClaimInitialized {
-            claim: about_claim(state),
-            pool: pool_of(state),
-            node: node.name().to_owned(),
-        });
-    }
+    let told = Fact::ClaimInitialized { claim: about_claim(state), pool: pool_of(state), node: node.name().to_owned() };
+    decision.kube_then(world, stage.now, key, write, vec![told]);
 }
 
 /// The first thing that is missing, in the order Karpenter looks.

@@ -3,7 +3,7 @@
 use karpenter_api::{conditions as names, labels};
 use serde_json::json;
 
-use super::{Stage, about_claim, delete_claim, patch, pool_of};
+use super::{Stage, about_claim, delete_claim, disrupted, patch, pool_of};
 use crate::action::{ActionKey, KubeWrite};
 use crate::cloud::{LaunchOutcome, LaunchProblem, Launched};
 use crate::resources::Resources;
@@ -62,7 +62,7 @@ pub(super) fn decide<C: Cloud>(
             }
         }
         LaunchState::Absent => return launch(world, cloud, stage, decision),
-        LaunchState::Launched(launched) => settle(world, stage, launched, decision),
+        LaunchState::Launched(launched) => settle(stage, launched),
         LaunchState::Refused(outcome) => return refused(world, cloud, stage, outcome, decision),
     }
     false
@@ -77,7 +77,7 @@ fn launch<C: Cloud>(world: &World, cloud: &C, stage: &mut Stage<'_>, decision: &
     if world.flights.is_in_flight(&key(state)) {
         return false;
     }
-    match cloud.launch(&state.claim, now) {
+    match cloud.launch(&state.claim, state.refusals, now) {
         Ok(call) => {
             decision.cloud(world, now, key(state), call);
             false
@@ -87,7 +87,7 @@ fn launch<C: Cloud>(world: &World, cloud: &C, stage: &mut Stage<'_>, decision: &
         Err(LaunchProblem::InsufficientCapacity(message)) => out_of_capacity(world, state, message, now, decision),
         Err(LaunchProblem::NodeClassNotReady(_)) => give_up(world, state, "nodeclass_not_ready", now, decision),
         Err(LaunchProblem::Other { reason, message }) => {
-            failed(stage, reason, &message, decision);
+            failed(stage, reason, &message);
             false
         }
     }
@@ -105,10 +105,13 @@ fn refused<C: Cloud>(
         LaunchOutcome::InsufficientCapacity(message) => out_of_capacity(world, state, message.clone(), now, decision),
         LaunchOutcome::NodeClassNotReady(_) => give_up(world, state, "nodeclass_not_ready", now, decision),
         LaunchOutcome::Failed { reason, message } => {
-            failed(stage, reason, message, decision);
+            failed(stage, reason, message);
             launch(world, cloud, stage, decision)
         }
-        LaunchOutcome::Launched(_) | LaunchOutcome::NotFound | LaunchOutcome::Unknown(_) => false,
+        LaunchOutcome::Launched(_)
+        | LaunchOutcome::NotFound
+        | LaunchOutcome::Unknown(_)
+        | LaunchOutcome::TokenSpent(_) => false,
     }
 }
 
@@ -119,9 +122,8 @@ fn out_of_capacity<C>(
     now: Timestamp,
     decision: &mut Decision<C>,
 ) -> bool {
-    if give_up(world, state, "insufficient_capacity", now, decision) {
-        decision.facts.push(Fact::ClaimOutOfCapacity { claim: about_claim(state), pool: pool_of(state), message });
-    }
+    let told = Fact::ClaimOutOfCapacity { claim: about_claim(state), pool: pool_of(state), message };
+    delete_claim(world, state, vec![told, disrupted(state, "insufficient_capacity")], now, decision);
     true
 }
 
@@ -132,47 +134,43 @@ fn give_up<C>(
     now: Timestamp,
     decision: &mut Decision<C>,
 ) -> bool {
-    if delete_claim(world, state, now, decision) {
-        decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
-    }
+    delete_claim(world, state, vec![disrupted(state, reason)], now, decision);
     true
 }
 
-fn failed<C>(stage: &mut Stage<'_>, reason: &str, message: &str, decision: &mut Decision<C>) {
+fn failed(stage: &mut Stage<'_>, reason: &str, message: &str) {
     let mut text: String = message.chars().take(MESSAGE_MAX).collect();
     if text.len() < message.len() {
         text.push_str("...");
     }
     let known = crate::conditions::get(stage.status.conditions.as_deref(), names::LAUNCHED);
     if known.is_none_or(|known| known.reason != reason || known.message != text) {
-        decision.facts.push(Fact::ClaimLaunchFailed {
+        stage.facts.push(Fact::ClaimLaunchFailed {
             claim: about_claim(stage.state),
             pool: pool_of(stage.state),
             reason: reason.to_owned(),
-            message: message.to_owned(),
+            message: text.clone(),
         });
     }
     stage.waiting(names::LAUNCHED, reason, &text);
 }
 
 /// The instance exists: the status learns everything about it in one write.
-fn settle<C>(world: &World, stage: &mut Stage<'_>, launched: &Launched, decision: &mut Decision<C>) {
+fn settle(stage: &mut Stage<'_>, launched: &Launched) {
     stage.status.provider_id = Some(launched.provider_id.clone());
     stage.status.image_id = Some(launched.image_id.clone());
     stage.status.capacity = Some(amounts(&launched.capacity));
     stage.status.allocatable = Some(amounts(&launched.allocatable));
     stage.achieved(names::LAUNCHED);
-    if world.flights.ready(&super::write_key(stage.state), stage.now).is_ok() {
-        let label = |key: &str| launched.labels.get(key).cloned().unwrap_or_default();
-        decision.facts.push(Fact::ClaimLaunched {
-            claim: about_claim(stage.state),
-            pool: pool_of(stage.state),
-            instance_type: label(labels::INSTANCE_TYPE),
-            zone: label(labels::ZONE),
-            capacity_type: label(labels::CAPACITY_TYPE),
-            provider_id: launched.provider_id.clone(),
-        });
-    }
+    let label = |key: &str| launched.labels.get(key).cloned().unwrap_or_default();
+    stage.facts.push(Fact::ClaimLaunched {
+        claim: about_claim(stage.state),
+        pool: pool_of(stage.state),
+        instance_type: label(labels::INSTANCE_TYPE),
+        zone: label(labels::ZONE),
+        capacity_type: label(labels::CAPACITY_TYPE),
+        provider_id: launched.provider_id.clone(),
+    });
 }
 
 fn amounts(resources: &Resources) -> std::collections::BTreeMap<String, karpenter_api::Quantity> {

@@ -3,9 +3,9 @@
 use jiff::SignedDuration;
 use karpenter_api::conditions as names;
 
-use super::{about_claim, delete_claim, pool_of};
+use super::{delete_claim, disrupted};
 use crate::world::ClaimState;
-use crate::{Decision, Fact, Timestamp, World, conditions};
+use crate::{Decision, Timestamp, World, conditions};
 
 const LAUNCH_TTL: SignedDuration = SignedDuration::from_mins(5);
 const REGISTRATION_TTL: SignedDuration = SignedDuration::from_mins(15);
@@ -29,9 +29,7 @@ pub(super) fn decide<C>(world: &World, state: &ClaimState, now: Timestamp, decis
             decision.wake(deadline);
             continue;
         }
-        if delete_claim(world, state, now, decision) {
-            decision.facts.push(Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason });
-        }
+        delete_claim(world, state, vec![disrupted(state, reason)], now, decision);
         return true;
     }
     false

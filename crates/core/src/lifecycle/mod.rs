@@ -24,7 +24,7 @@ use crate::action::{ActionKey, KubeWrite};
 use crate::conditions;
 use crate::fact::About;
 use crate::world::{ClaimState, NodeState};
-use crate::{Cloud, Decision, Timestamp, World};
+use crate::{Cloud, Decision, Fact, Timestamp, World};
 
 pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
@@ -52,7 +52,7 @@ fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp,
         return;
     }
     let mut status = state.claim.status.clone().unwrap_or_default();
-    let mut stage = Stage { state, status: &mut status, now };
+    let mut stage = Stage { state, status: &mut status, now, facts: Vec::new() };
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
@@ -62,7 +62,8 @@ fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp,
     register::decide(world, &mut stage, decision);
     initialize::decide(world, &mut stage, decision);
     stage.root();
-    write_status(world, state, &status, now, decision);
+    let facts = stage.facts;
+    write_status(world, state, &status, facts, now, decision);
 }
 
 /// Writes the status if it differs from what the API server holds.
@@ -70,12 +71,17 @@ fn write_status<C>(
     world: &World,
     state: &ClaimState,
     status: &NodeClaimStatus,
+    mut facts: Vec<Fact>,
     now: Timestamp,
     decision: &mut Decision<C>,
 ) {
-    if state.claim.status.as_ref() != Some(status) {
-        decision.kube(world, now, write_key(state), patch::claim_status(state, status));
+    let known = state.claim.status.as_ref();
+    if known == Some(status) {
+        return;
     }
+    let before = known.and_then(|known| known.conditions.as_deref());
+    facts.extend(conditions::turned(&about_claim(state), before, status.conditions.as_deref()));
+    decision.kube_then(world, now, write_key(state), patch::claim_status(state, status), facts);
 }
 
 /// All writes to one claim share a key, so that each is decided on the result of the one before.
@@ -83,10 +89,15 @@ fn write_key(state: &ClaimState) -> ActionKey {
     ActionKey::new(format!("NodeClaim/{}", state.name()), "write")
 }
 
-/// Deletes a claim; what follows is `terminate`'s. Returns whether the deletion was asked for now.
-fn delete_claim<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
+/// Deletes a claim; what follows is `terminate`'s.
+fn delete_claim<C>(world: &World, state: &ClaimState, facts: Vec<Fact>, now: Timestamp, decision: &mut Decision<C>) {
     let key = ActionKey::new(format!("NodeClaim/{}", state.name()), "delete");
-    decision.kube(world, now, key, KubeWrite::Delete { object: patch::claim_ref(state), grace_period_seconds: None })
+    let write = KubeWrite::Delete { object: patch::claim_ref(state), grace_period_seconds: None };
+    decision.kube_then(world, now, key, write, facts);
+}
+
+fn disrupted(state: &ClaimState, reason: &'static str) -> Fact {
+    Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason }
 }
 
 fn about_claim(state: &ClaimState) -> About {
@@ -112,6 +123,8 @@ struct Stage<'a> {
     state: &'a ClaimState,
     status: &'a mut NodeClaimStatus,
     now: Timestamp,
+    /// Told once the status is written.
+    facts: Vec<Fact>,
 }
 
 impl Stage<'_> {

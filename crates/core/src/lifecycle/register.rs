@@ -33,9 +33,7 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
                 return;
             }
             let key = ActionKey::new(format!("Node/{name}"), "register");
-            if decision.kube(world, stage.now, key, adopt(state, node)) {
-                told(state, node, decision);
-            }
+            decision.kube_then(world, stage.now, key, adopt(state, node), told(state, node));
         }
         several => {
             let message = format!("{} nodes have provider id {provider_id}: {}", several.len(), several.join(", "));
@@ -44,15 +42,13 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
     }
 }
 
-fn told<C>(state: &ClaimState, node: &NodeState, decision: &mut Decision<C>) {
+fn told(state: &ClaimState, node: &NodeState) -> Vec<Fact> {
+    let (claim, node_name) = (about_claim(state), node.name().to_owned());
+    let mut facts = vec![Fact::ClaimRegistered { claim: claim.clone(), pool: pool_of(state), node: node_name.clone() }];
     if !node.taints().iter().any(|taint| taint.key == taints::UNREGISTERED) {
-        decision.facts.push(Fact::UnregisteredTaintMissing { claim: about_claim(state), node: node.name().to_owned() });
+        facts.push(Fact::UnregisteredTaintMissing { claim, node: node_name });
     }
-    decision.facts.push(Fact::ClaimRegistered {
-        claim: about_claim(state),
-        pool: pool_of(state),
-        node: node.name().to_owned(),
-    });
+    facts
 }
 
 /// Finalizer, owner, labels, annotations and taints of the claim, in one write that also says that

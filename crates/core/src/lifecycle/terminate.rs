@@ -35,11 +35,10 @@ pub(super) fn claim<C: Cloud>(
     if !finalizers.into_iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER) {
         return;
     }
-    let Some(provider_id) = instance_of(world, cloud, state, now, decision) else {
-        return;
-    };
-    let Some(provider_id) = provider_id else {
-        return release(world, state, now, decision);
+    let provider_id = match instance_of(world, cloud, state, now, decision) {
+        Owned::Instance(provider_id) => provider_id,
+        Owned::Nothing => return release(world, state, now, decision),
+        Owned::NotYetKnown => return,
     };
     let nodes: Vec<&NodeState> = world
         .nodes_by_provider_id
@@ -50,7 +49,7 @@ pub(super) fn claim<C: Cloud>(
         .collect();
     let registered = conditions::is_true(status_conditions(state), names::REGISTERED);
     let mut status = state.claim.status.clone().unwrap_or_default();
-    let mut stage = Stage { state, status: &mut status, now };
+    let mut stage = Stage { state, status: &mut status, now, facts: Vec::new() };
     if registered && !nodes.is_empty() {
         for node in nodes {
             if !node.is_deleting() {
@@ -63,38 +62,48 @@ pub(super) fn claim<C: Cloud>(
         if world.terminating.contains_key(&provider_id) {
             stage.achieved(names::INSTANCE_TERMINATING);
         }
-        write_status(world, state, &status, now, decision);
+        let facts = stage.facts;
+        write_status(world, state, &status, facts, now, decision);
         return;
     }
     if is_gone(world, cloud, &provider_id, now, decision) {
         return release(world, state, now, decision);
     }
     stage.achieved(names::INSTANCE_TERMINATING);
-    write_status(world, state, &status, now, decision);
+    let facts = stage.facts;
+    write_status(world, state, &status, facts, now, decision);
 }
 
-/// The claim's instance: `Some(None)` if it certainly has none, `None` if that must be found out
-/// first.
+/// What a claim owns at the cloud.
+enum Owned {
+    /// By its provider id.
+    Instance(String),
+    Nothing,
+    /// A launch or a look-up is under way.
+    NotYetKnown,
+}
+
+/// The claim's instance; a launch whose end is not known is looked up first.
 fn instance_of<C: Cloud>(
     world: &World,
     cloud: &C,
     state: &ClaimState,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
-) -> Option<Option<String>> {
+) -> Owned {
     if let Some(id) = state.provider_id() {
-        return Some(Some(id.to_owned()));
+        return Owned::Instance(id.to_owned());
     }
     let subject = format!("NodeClaim/{}", state.name());
     if world.flights.is_in_flight(&ActionKey::new(subject.clone(), "launch")) {
-        return None;
+        return Owned::NotYetKnown;
     }
     match &state.launch {
-        LaunchState::Launched(launched) => Some(Some(launched.provider_id.clone())),
-        LaunchState::Absent | LaunchState::Refused(_) => Some(None),
+        LaunchState::Launched(launched) => Owned::Instance(launched.provider_id.clone()),
+        LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
         LaunchState::Unknown => {
             decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
-            None
+            Owned::NotYetKnown
         }
     }
 }
@@ -103,9 +112,8 @@ fn instance_of<C: Cloud>(
 fn release<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
     let finalizers = patch::without(state.claim.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let write = patch::claim_metadata(state, json!({ "finalizers": finalizers }));
-    if decision.kube(world, now, write_key(state), write) {
-        decision.facts.push(Fact::ClaimTerminated { claim: about_claim(state), pool: pool_of(state) });
-    }
+    let told = Fact::ClaimTerminated { claim: about_claim(state), pool: pool_of(state) };
+    decision.kube_then(world, now, write_key(state), write, vec![told]);
 }
 
 /// A node that is being deleted and that we hold.
@@ -124,7 +132,7 @@ pub(super) fn node<C: Cloud>(
     if let Some(claim) = claim
         && !claim.is_deleting()
     {
-        delete_claim(world, claim, now, decision);
+        delete_claim(world, claim, Vec::new(), now, decision);
     }
     // An instance that died under its node leaves nothing to drain.
     let gone = node.provider_id().is_none_or(|id| world.terminating.get(id).is_some_and(|t| t.gone));
@@ -159,10 +167,9 @@ pub(super) fn node<C: Cloud>(
 fn release_node<C>(world: &World, node: &NodeState, now: Timestamp, decision: &mut Decision<C>) {
     let finalizers = patch::without(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let key = ActionKey::new(format!("Node/{}", node.name()), "release");
-    if decision.kube(world, now, key, patch::node(node, json!({ "finalizers": finalizers }), None)) {
-        let pool = node.label(labels::NODEPOOL).unwrap_or_default().to_owned();
-        decision.facts.push(Fact::NodeDrained { node: about_node(node), pool });
-    }
+    let pool = node.label(labels::NODEPOOL).unwrap_or_default().to_owned();
+    let told = Fact::NodeDrained { node: about_node(node), pool };
+    decision.kube_then(world, now, key, patch::node(node, json!({ "finalizers": finalizers }), None), vec![told]);
 }
 
 /// The write that keeps new pods and load balancers away, if it is not there yet.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use crate::cloud::NodeClassState;
+use crate::fact::About;
 use crate::resources::{self, Resources};
 use crate::{Cloud, Decision, Timestamp, World, conditions};
 
@@ -45,7 +46,8 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
             "status": status,
         });
         let object = reference(pool);
-        decision.kube(world, now, key, KubeWrite::Patch { object, part: Part::Status, patch });
+        let facts = conditions::turned(&about(pool), known.conditions.as_deref(), status.conditions.as_deref());
+        decision.kube_then(world, now, key, KubeWrite::Patch { object, part: Part::Status, patch }, facts);
     }
     decision
 }
@@ -53,6 +55,15 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
 fn reference(pool: &NodePool) -> ObjectRef {
     let name = pool.metadata.name.clone().unwrap_or_default();
     ObjectRef::cluster(WriteKind::NodePool, name, pool.metadata.uid.clone())
+}
+
+fn about(pool: &NodePool) -> About {
+    About {
+        kind: "NodePool",
+        namespace: String::new(),
+        name: pool.metadata.name.clone().unwrap_or_default(),
+        uid: pool.metadata.uid.clone().unwrap_or_default(),
+    }
 }
 
 /// The template's hash, from which static drift is told.

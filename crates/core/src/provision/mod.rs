@@ -11,7 +11,6 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
-use crate::settings::PreferencePolicy;
 use crate::world::PodKey;
 use crate::{Cloud, Decision, Settings, Timestamp, World};
 
@@ -40,7 +39,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         Some(_) => {}
     }
     let pending = pods::pending(world, now);
-    let interned = problem::build(world, cloud, settings.preference_policy == PreferencePolicy::Respect, &pending);
+    let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
     plan::act(world, settings, &interned, &solution, now, &mut decision);

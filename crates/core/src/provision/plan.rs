@@ -110,11 +110,12 @@ fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // No vowels and no digits that look like letters, as Kubernetes' generated names.
-    let alphabet = b"bcdfghjklmnpqrstvwxz2456789";
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut suffix = String::new();
     for _ in 0..5 {
-        suffix.push(char::from(alphabet[(hash % alphabet.len() as u64) as usize]));
-        hash /= alphabet.len() as u64;
+        let index = usize::try_from(hash % 27).unwrap_or_default();
+        suffix.push(char::from(ALPHABET[index]));
+        hash /= 27;
     }
     format!("{}-{suffix}", pool.metadata.name.as_deref().unwrap_or_default())
 }
@@ -169,8 +170,10 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
 fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpenter_api::Quantity> {
     let pool = &interned.problem.pools[claim.pool];
     let overhead = |resource: usize| {
-        let of =
-            |kind: &usize| pool.types.iter().find(|(known, _)| known == kind).map(|(_, amounts)| amounts[resource]);
+        let of = |kind: &usize| {
+            let at = pool.types.binary_search_by_key(kind, |(known, _)| *known).ok()?;
+            Some(pool.overheads[pool.types[at].1][resource])
+        };
         claim.types.iter().filter_map(of).min().unwrap_or(0)
     };
     let names = interned.words.resources.iter().enumerate();
@@ -271,7 +274,8 @@ fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdi
             Reason::Taint(format!("{}{value}:{}", taint.key, taint.effect))
         }
         PoolVerdict::Label(at) => Reason::Label { key: key(*at), asked: asked(interned, class, *at) },
-        PoolVerdict::Spread(at) => Reason::Spread(interned.spread_keys[*at].clone()),
+        PoolVerdict::Topology(at) => Reason::Topology(interned.counter_keys[*at].clone()),
+        PoolVerdict::Volume(at) => Reason::Volume(key(*at)),
         PoolVerdict::Nodes => Reason::NodeLimit,
         PoolVerdict::MinValues(at) => Reason::MinValues(key(*at)),
         PoolVerdict::Types { removed, of } => {

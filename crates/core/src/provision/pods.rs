@@ -1,10 +1,12 @@
 //! Which pods a round is for, and what their specs ask of a node.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::requirements::{Requirement, Requirements};
-use crate::world::PodState;
+use crate::world::{Digest, PodState};
 use crate::{Timestamp, World};
 
 /// A nomination that came to nothing within this time is forgotten: the pod is planned anew.
@@ -18,7 +20,7 @@ pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
         .filter(|pod| pod.is_provisionable() && !pod.is_terminating() && !is_expected(world, pod, now))
         .collect();
     all.sort_by(|a, b| {
-        let amount = |pod: &PodState, name: &str| pod.requests.get(name);
+        let amount = |pod: &PodState, name: &str| pod.requests().get(name);
         let created = |pod: &PodState| pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
         amount(b, "cpu")
             .cmp(&amount(a, "cpu"))
@@ -48,53 +50,102 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
     }
 }
 
-/// One way to read a pod's node constraints; preferences first, bare needs last.
+/// One way to read a pod's constraints: the needs, and the preferences that are still in force.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reading {
     pub(super) requirements: Requirements,
-    /// How many of the pod's `ScheduleAnyway` spreads are still in force.
+    /// How many of the pod's `ScheduleAnyway` spreads are in force, from the last one back.
     pub(super) soft_spreads: usize,
+    /// Preferred affinity and anti-affinity terms in force, by position in the list by weight.
+    pub(super) soft_affinities: usize,
+    pub(super) soft_anti_affinities: usize,
+    /// `PreferNoSchedule` taints no longer keep it away.
+    pub(super) tolerates_all_preferences: bool,
 }
 
-/// The readings in the order in which they are tried. Errors name the field.
-pub(super) fn readings(spec: &PodSpec, soft_spreads: usize, respect: bool) -> Result<Vec<Reading>, String> {
+/// Readings of one pod; beyond that, preferences are dropped several at a time.
+const READINGS_MAX: usize = 64;
+
+/// What a node's labels must be whatever is preferred: one of these. Errors name the field.
+pub(super) fn needs(
+    selector: &BTreeMap<String, String>,
+    affinity: Option<&NodeAffinity>,
+) -> Result<Vec<Requirements>, String> {
     let mut base = Requirements::default();
-    for (key, value) in spec.node_selector.iter().flatten() {
+    for (key, value) in selector {
         base.add(karpenter_api::labels::normalized(key), Requirement::one_of([value.clone()]));
     }
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    let mut terms = Vec::new();
-    for term in required.iter().flat_map(|selector| &selector.node_selector_terms) {
+    let Some(required) = required else { return Ok(vec![base]) };
+    let mut all = Vec::new();
+    for term in &required.node_selector_terms {
         let mut requirements = base.clone();
         requirements.add_all(&self::term(term)?);
-        terms.push(requirements);
+        // A term without expressions matches no node (Kubernetes API, NodeSelectorTerm).
+        if term.match_expressions.iter().flatten().next().is_some() {
+            all.push(requirements);
+        }
     }
-    if terms.is_empty() {
-        terms.push(base);
+    if all.is_empty() {
+        return Err("nodeAffinity: found only empty nodeSelectorTerms, expected at least one expression".to_owned());
     }
+    Ok(all)
+}
+
+/// The readings of a pod in the order in which they are tried. Preferences fall as in Karpenter: pod
+/// affinity, pod anti-affinity, node affinity, each from the heaviest, then spreads that are only
+/// wished for, then `PreferNoSchedule`. At every step each of the required node terms will do.
+pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, String> {
+    let affinity = of.affinity.as_ref();
+    let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
+    let terms = needs(&of.node_selector, node)?;
     let mut preferred: Vec<(i32, Requirements)> = Vec::new();
+    let (mut together, mut apart, mut soft) = (0, 0, 0);
     if respect {
-        for one in affinity.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
-        {
+        for one in node.iter().flat_map(|n| n.preferred_during_scheduling_ignored_during_execution.iter().flatten()) {
             preferred.push((one.weight, term(&one.preference)?));
         }
         preferred.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        together = super::problem::preferred_affinity(of).len();
+        apart = super::problem::preferred_anti_affinity(of).len();
+        soft = of.spreads.iter().filter(|spread| spread.when_unsatisfiable != "DoNotSchedule").count();
     }
-    let soft = if respect { soft_spreads } else { 0 };
-    let mut all = Vec::new();
-    // The heaviest preference is dropped first, then spreads that are only wished for.
-    let with = |term: &Requirements, preference: Option<&Requirements>, soft_spreads: usize| {
-        let mut requirements = term.clone();
-        if let Some(preference) = preference {
-            requirements.add_all(preference);
-        }
-        Reading { requirements, soft_spreads }
+    let mut steps = Vec::new();
+    let step = |preference: Option<usize>, spreads, affinities, anti, tolerant| {
+        (preference, spreads, affinities, anti, tolerant)
     };
-    for (_, preference) in &preferred {
-        all.extend(terms.iter().map(|term| with(term, Some(preference), soft)));
+    let first = (!preferred.is_empty()).then_some(0);
+    for affinities in (1..=together).rev() {
+        steps.push(step(first, soft, affinities, apart, false));
     }
-    for soft_spreads in (0..=soft).rev() {
-        all.extend(terms.iter().map(|term| with(term, None, soft_spreads)));
+    for anti in (1..=apart).rev() {
+        steps.push(step(first, soft, 0, anti, false));
+    }
+    for preference in 0..preferred.len() {
+        steps.push(step(Some(preference), soft, 0, 0, false));
+    }
+    for spreads in (0..=soft).rev() {
+        steps.push(step(None, spreads, 0, 0, false));
+    }
+    steps.push(step(None, 0, 0, 0, true));
+    let skip = (steps.len() * terms.len()).div_ceil(READINGS_MAX).max(1);
+    let last = steps.len() - 1;
+    let kept = steps.into_iter().enumerate().filter(|(at, _)| at % skip == 0 || at + 2 > last);
+    let mut all = Vec::new();
+    for (_, (preference, soft_spreads, soft_affinities, soft_anti_affinities, tolerates_all_preferences)) in kept {
+        for term in &terms {
+            let mut requirements = term.clone();
+            if let Some((_, wanted)) = preference.and_then(|at| preferred.get(at)) {
+                requirements.add_all(wanted);
+            }
+            all.push(Reading {
+                requirements,
+                soft_spreads,
+                soft_affinities,
+                soft_anti_affinities,
+                tolerates_all_preferences,
+            });
+        }
     }
     Ok(all)
 }

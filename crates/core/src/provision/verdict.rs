@@ -21,11 +21,22 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     Taint(String),
-    Label { key: String, asked: String },
-    Spread(String),
+    Label {
+        key: String,
+        asked: String,
+    },
+    /// No domain of this key is open under the pod's spreads and affinities.
+    Topology(String),
+    /// The pod's volumes can be attached nowhere the nodepool has nodes: the key that says so.
+    Volume(String),
     NodeLimit,
     MinValues(String),
-    Types { removed: Removed, of: usize, asked: String, most: String },
+    Types {
+        removed: Removed,
+        of: usize,
+        asked: String,
+        most: String,
+    },
 }
 
 impl fmt::Display for Verdict {
@@ -54,7 +65,8 @@ impl fmt::Display for Reason {
             Self::Label { key, asked } => {
                 write!(f, "label {key:?}: the pod asks for {asked}, the nodepool has none of it")
             }
-            Self::Spread(key) => write!(f, "no domain of {key:?} is open under its maxSkew"),
+            Self::Topology(key) => write!(f, "no domain of {key:?} is open under its spreads and affinities"),
+            Self::Volume(key) => write!(f, "its volumes allow no {key:?} that the nodepool has"),
             Self::NodeLimit => f.write_str("its limit of nodes is reached"),
             Self::MinValues(key) => {
                 write!(f, "fewer values of {key:?} are left than its minValues")

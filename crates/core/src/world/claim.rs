@@ -38,7 +38,7 @@ pub enum LaunchState {
 pub struct ClaimState {
     pub claim: NodeClaim,
     pub launch: LaunchState,
-    /// Launches the cloud refused for a reason other than capacity, in a row.
+    /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
     /// Not before this is another launch tried.
     pub retry_at: Timestamp,
@@ -55,7 +55,7 @@ impl ClaimState {
     }
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
-        if matches!(outcome, LaunchOutcome::Failed { .. }) {
+        if matches!(outcome, LaunchOutcome::Failed { .. } | LaunchOutcome::TokenSpent(_)) {
             let delay = FIRST_RETRY.saturating_mul(1 << self.refusals.min(6)).min(LAST_RETRY);
             self.refusals = self.refusals.saturating_add(1);
             self.retry_at = now.checked_add(delay).unwrap_or(now);
@@ -63,7 +63,7 @@ impl ClaimState {
         self.launch = match outcome {
             LaunchOutcome::Launched(launched) => LaunchState::Launched(launched),
             LaunchOutcome::NotFound => LaunchState::Absent,
-            LaunchOutcome::Unknown(_) => LaunchState::Unknown,
+            LaunchOutcome::Unknown(_) | LaunchOutcome::TokenSpent(_) => LaunchState::Unknown,
             refused => LaunchState::Refused(refused),
         };
     }

@@ -21,7 +21,7 @@ pub struct Flights(BTreeMap<ActionKey, Flight>);
 
 #[derive(Debug, Clone, Copy)]
 struct Flight {
-    in_flight: bool,
+    under_way: bool,
     failures: u32,
     /// Not before this.
     until: Timestamp,
@@ -31,14 +31,14 @@ impl Flights {
     /// `Err(None)`: in flight; `Err(Some(t))`: backing off until `t`.
     pub fn ready(&self, key: &ActionKey, now: Timestamp) -> Result<(), Option<Timestamp>> {
         match self.0.get(key) {
-            Some(flight) if flight.in_flight => Err(None),
+            Some(flight) if flight.under_way => Err(None),
             Some(flight) if flight.until > now => Err(Some(flight.until)),
             _ => Ok(()),
         }
     }
 
     pub fn is_in_flight(&self, key: &ActionKey) -> bool {
-        self.0.get(key).is_some_and(|flight| flight.in_flight)
+        self.0.get(key).is_some_and(|flight| flight.under_way)
     }
 
     /// Consecutive failures of this key.
@@ -47,8 +47,8 @@ impl Flights {
     }
 
     pub(super) fn begin(&mut self, key: &ActionKey, now: Timestamp) {
-        let flight = self.0.entry(key.clone()).or_insert(Flight { in_flight: false, failures: 0, until: now });
-        flight.in_flight = true;
+        let flight = self.0.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
+        flight.under_way = true;
     }
 
     pub(super) fn end(&mut self, key: &ActionKey, failure: Option<&Failure>, now: Timestamp) {
@@ -56,8 +56,8 @@ impl Flights {
             self.0.remove(key);
             return;
         };
-        let flight = self.0.entry(key.clone()).or_insert(Flight { in_flight: false, failures: 0, until: now });
-        flight.in_flight = false;
+        let flight = self.0.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
+        flight.under_way = false;
         let delay = match failure {
             Failure::Conflict(_) => CONFLICT_DELAY,
             Failure::Blocked(_) => {
@@ -74,7 +74,7 @@ impl Flights {
 
     /// The subject is gone: forget its back-offs, but not what is still in flight.
     pub(super) fn forget(&mut self, subject: &str) {
-        self.0.retain(|key, flight| flight.in_flight || key.subject != subject);
+        self.0.retain(|key, flight| flight.under_way || key.subject != subject);
     }
 
     pub fn len(&self) -> usize {

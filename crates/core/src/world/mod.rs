@@ -10,6 +10,7 @@
 
 mod batch;
 mod claim;
+mod digest;
 mod flights;
 mod node;
 mod pod;
@@ -17,7 +18,7 @@ mod pod;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
 use crate::Timestamp;
@@ -30,6 +31,7 @@ use crate::resources::{self, Resources};
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
+pub use digest::{Digest, HostPort};
 pub use flights::Flights;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
@@ -62,6 +64,7 @@ pub struct World {
     /// When this process last wrote a pool's status.
     pub pool_counted: BTreeMap<String, Timestamp>,
     listed: BTreeSet<Kind>,
+    digests: digest::Digests,
 }
 
 /// An instance on its way out.
@@ -137,13 +140,16 @@ impl World {
                 {
                     return;
                 }
-                self.node_deleted(&name);
                 let state = NodeState::new(*node);
+                // Heartbeats come all the time; only what placement depends on counts.
+                if self.nodes.get(&name).is_none_or(|known| known.differs(&state)) {
+                    self.batch.retry(now);
+                }
+                self.node_deleted(&name);
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
                 self.nodes.insert(name, state);
-                self.batch.retry(now);
             }
             Object::NodePool(pool) => {
                 let Some(name) = pool.metadata.name.clone() else {
@@ -199,7 +205,7 @@ impl World {
     }
 
     fn pod_applied(&mut self, pod: k8s_openapi::api::core::v1::Pod, now: Timestamp) {
-        let Some(state) = PodState::new(pod) else {
+        let Some(state) = PodState::new(pod, &mut self.digests) else {
             return;
         };
         let key = state.key.clone();
@@ -351,16 +357,20 @@ impl World {
         }
         match outcome {
             Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
-            // The deletion was seen before the answer to the write: the object must not come back.
-            Ok(_) => {}
             Err(_) if key.verb == "create" => self.forget_nominations(claim, now),
             Err(Failure::Unknown(_)) if key.verb == "launch" => {
                 if let Some(state) = self.claims.get_mut(claim) {
                     state.launch_uncertain();
                 }
             }
-            Err(_) => {}
+            // A write that answers after the object's deletion was seen must not bring it back.
+            Ok(_) | Err(_) => {}
         }
+    }
+
+    /// Names of the namespaces with labels that a selector asks for.
+    pub fn namespaces_like(&self, _selector: &LabelSelector) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     /// What a claim's node holds: the node's own figures once it has them, the claim's before.

@@ -55,6 +55,16 @@ impl NodeState {
         self.node.metadata.finalizers.iter().flatten().any(|f| f == finalizer)
     }
 
+    /// Whether pods may be placed otherwise than on an earlier version of it.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        let allocatable = |state: &Self| state.node.status.as_ref().and_then(|status| status.allocatable.clone());
+        self.node.spec != other.node.spec
+            || self.labels() != other.labels()
+            || self.is_deleting() != other.is_deleting()
+            || self.is_ready() != other.is_ready()
+            || allocatable(self) != allocatable(other)
+    }
+
     /// The kubelet's Ready condition is True.
     pub fn is_ready(&self) -> bool {
         let conditions = self.node.status.as_ref().and_then(|status| status.conditions.as_deref());

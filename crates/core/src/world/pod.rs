@@ -1,10 +1,12 @@
 //! Pods as observed, and what of them matters to placing: computed once, when the pod changes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::digest::{Digest, Digests};
 use crate::resources::{PODS, Resources};
 
 /// `namespace/name`, in that order of comparison.
@@ -30,21 +32,34 @@ impl fmt::Display for PodKey {
 #[derive(Clone, Debug)]
 pub struct PodState {
     pub key: PodKey,
+    /// Without what only its digest is made of.
     pub pod: Pod,
-    /// What the scheduler books for it, including one of `pods`.
-    pub requests: Resources,
+    pub digest: Arc<Digest>,
     provisionable: bool,
 }
 
 impl PodState {
     /// `None` for a pod without a name or spec, which the API server never serves.
-    pub fn new(mut pod: Pod) -> Option<Self> {
+    pub(super) fn new(mut pod: Pod, digests: &mut Digests) -> Option<Self> {
         let key = PodKey::of(&pod.metadata)?;
-        pod.spec.as_ref()?;
         pod.metadata.managed_fields = None;
-        let requests = requests(&pod);
         let provisionable = is_provisionable(&pod);
-        Some(Self { key, pod, requests, provisionable })
+        let digest = Digest::new(&pod, pod.spec.as_ref()?, requests(&pod));
+        let digest = digests.share(digest);
+        let spec = pod.spec.as_mut()?;
+        spec.affinity = None;
+        spec.containers = Vec::new();
+        spec.init_containers = None;
+        spec.node_selector = None;
+        spec.topology_spread_constraints = None;
+        spec.volumes = None;
+        pod.metadata.labels = None;
+        Some(Self { key, pod, digest, provisionable })
+    }
+
+    /// What the scheduler books for it, including one of `pods`.
+    pub fn requests(&self) -> &Resources {
+        &self.digest.requests
     }
 
     pub fn uid(&self) -> &str {
@@ -197,11 +212,11 @@ mod tests {
         let pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "default"}, "spec": spec, "status": status,
         }));
-        PodState::new(pod.unwrap()).unwrap()
+        PodState::new(pod.unwrap(), &mut Digests::default()).unwrap()
     }
 
     fn amounts(state: &PodState) -> Vec<(&str, i64)> {
-        state.requests.0.iter().map(|(name, amount)| (name.as_str(), *amount)).collect()
+        state.requests().0.iter().map(|(name, amount)| (name.as_str(), *amount)).collect()
     }
 
     #[test]

@@ -1,0 +1,113 @@
+//! Pending pods as classes: first by digest, then by everything the solver sees.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::{labels as keys, taints};
+use karpenter_solver::{Alternative, Class, Row, Rule};
+use rustc_hash::FxHashMap;
+
+use super::topology::{Rules, keys_of};
+use super::{Interned, Vocabulary};
+use crate::World;
+use crate::provision::pods::{Reading, readings};
+use crate::world::{Digest, PodKey, PodState};
+
+/// Pending pods with one digest, read.
+pub(super) struct Kind {
+    pub(super) digest: Arc<Digest>,
+    readings: Vec<Reading>,
+}
+
+impl Kind {
+    /// Words that this kind of pods uses.
+    pub(super) fn teach(&self, vocabulary: &mut Vocabulary) {
+        for resource in self.digest.requests.0.keys() {
+            if !vocabulary.resources.contains(resource) {
+                vocabulary.resources.insert(resource.clone());
+            }
+        }
+        for reading in &self.readings {
+            vocabulary.learn(&reading.requirements);
+        }
+        for key in keys_of(&self.digest).filter(|key| *key != keys::HOSTNAME) {
+            vocabulary.key(key);
+        }
+    }
+}
+
+/// Kinds, each pod with the number of its kind, and the pods that cannot be read.
+type Read<'w> = (Vec<Kind>, Vec<(&'w PodState, usize)>, Vec<(PodKey, String)>);
+
+pub(super) fn read<'w>(pending: &[&'w PodState], respect: bool) -> Read<'w> {
+    let mut numbers: FxHashMap<*const Digest, Result<usize, String>> = FxHashMap::default();
+    let (mut kinds, mut pods, mut invalid) = (Vec::new(), Vec::with_capacity(pending.len()), Vec::new());
+    for pod in pending {
+        let number = numbers.entry(Arc::as_ptr(&pod.digest)).or_insert_with(|| {
+            if pod.digest.claims_devices {
+                return Err("resourceClaims: found a claim for devices, which no nodepool can promise".to_owned());
+            }
+            let readings = readings(&pod.digest, respect)?;
+            kinds.push(Kind { digest: Arc::clone(&pod.digest), readings });
+            Ok(kinds.len() - 1)
+        });
+        match number {
+            Ok(number) => pods.push((*pod, *number)),
+            Err(problem) => invalid.push((pod.key.clone(), problem.clone())),
+        }
+    }
+    (kinds, pods, invalid)
+}
+
+/// Everything the solver sees of a class.
+type Identity = (Vec<i64>, Vec<(Row, Vec<bool>, Vec<Rule>)>, Vec<usize>, Vec<usize>);
+
+impl Interned<'_> {
+    pub(super) fn add_pods(&mut self, world: &World, kinds: &[Kind], pods: &[(&PodState, usize)]) {
+        let (rules, counted_by) = self.rules(world, kinds);
+        let mut known: FxHashMap<Identity, usize> = FxHashMap::default();
+        let mut class_of = Vec::with_capacity(kinds.len());
+        for (at, kind) in kinds.iter().enumerate() {
+            let ports = kind.digest.ports.iter().map(|port| self.port(port)).collect();
+            let alternatives = self.alternatives(kind, &rules[at]);
+            let requests = self.words.amounts(&kind.digest.requests);
+            let identity = (requests, alternatives, counted_by[at].clone(), ports);
+            let number = *known.entry(identity).or_insert_with_key(|(requests, alternatives, counted_by, ports)| {
+                let alternative = |(row, tolerates, rules): &(Row, Vec<bool>, Vec<Rule>)| Alternative {
+                    row: row.clone(),
+                    homes: Vec::new(),
+                    tolerates: tolerates.clone(),
+                    rules: rules.clone(),
+                };
+                self.problem.classes.push(Class {
+                    requests: requests.clone(),
+                    alternatives: alternatives.iter().map(alternative).collect(),
+                    counted_by: counted_by.clone(),
+                    ports: ports.clone(),
+                    volumes: Vec::new(),
+                });
+                self.problem.classes.len() - 1
+            });
+            class_of.push(number);
+        }
+        self.problem.pods = pods.iter().map(|(_, kind)| class_of[*kind]).collect();
+    }
+
+    fn alternatives(&self, kind: &Kind, rules: &Rules) -> Vec<(Row, Vec<bool>, Vec<Rule>)> {
+        let mut all: Vec<(Row, Vec<bool>, Vec<Rule>)> = Vec::with_capacity(kind.readings.len());
+        for reading in &kind.readings {
+            let row = self.words.row(&self.problem.layout, &reading.requirements);
+            let tolerates = |taint: &Taint| {
+                (reading.tolerates_all_preferences && taint.effect == "PreferNoSchedule")
+                    || taints::tolerates(&kind.digest.tolerations, taint)
+            };
+            let tolerates = self.taints.iter().map(tolerates).collect();
+            let one = (row, tolerates, rules.of(reading));
+            // A step that changes nothing here need not be tried.
+            if all.last() != Some(&one) {
+                all.push(one);
+            }
+        }
+        all
+    }
+}

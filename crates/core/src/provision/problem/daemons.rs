@@ -1,0 +1,56 @@
+//! What DaemonSets take of a node.
+
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+use karpenter_api::taints;
+use karpenter_solver::Row;
+
+use super::Interned;
+use crate::World;
+use crate::provision::pods::needs;
+use crate::requirements::Requirements;
+use crate::resources::Resources;
+use crate::world::template_requests;
+
+/// A DaemonSet's pod: what it asks for, and the nodes it chooses.
+pub(super) struct Daemon {
+    pub(super) requests: Resources,
+    pub(super) needs: Vec<Requirements>,
+    rows: Vec<Row>,
+    tolerations: Vec<Toleration>,
+}
+
+impl Daemon {
+    /// Preferences to stay away do not keep a daemon off.
+    pub(super) fn tolerates(&self, standing: &[Taint]) -> bool {
+        standing.iter().all(|taint| taint.effect == "PreferNoSchedule" || taints::tolerates(&self.tolerations, taint))
+    }
+}
+
+/// Every DaemonSet whose template can be read.
+pub(super) fn daemons(world: &World) -> Vec<Daemon> {
+    let specs = world.daemons.values().filter_map(|daemon| daemon.spec.as_ref()?.template.spec.as_ref());
+    let read = specs.filter_map(|spec| {
+        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let selector = spec.node_selector.clone().unwrap_or_default();
+        Some(Daemon {
+            requests: template_requests(spec),
+            needs: needs(&selector, affinity).ok()?,
+            rows: Vec::new(),
+            tolerations: spec.tolerations.clone().unwrap_or_default(),
+        })
+    });
+    read.collect()
+}
+
+impl Interned<'_> {
+    pub(super) fn intern_daemons(&self, daemons: &mut [Daemon]) {
+        for daemon in daemons {
+            let row = |need: &Requirements| self.words.row(&self.problem.layout, need);
+            daemon.rows = daemon.needs.iter().map(row).collect();
+        }
+    }
+
+    pub(super) fn runs_on(&self, daemon: &Daemon, node: &Row) -> bool {
+        daemon.rows.iter().any(|row| self.problem.layout.intersects(row, node))
+    }
+}

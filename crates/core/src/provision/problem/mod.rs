@@ -1,0 +1,138 @@
+//! The World as a solver's problem: words become bits, amounts become vectors.
+
+mod classes;
+mod daemons;
+mod nodes;
+mod pools;
+mod selectors;
+mod topology;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::NodePool;
+use karpenter_solver::Problem;
+
+pub(super) use self::pools::{PoolTypes, pool_requirements};
+pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
+use self::words::Vocabulary;
+pub(super) use self::words::Words;
+use crate::cloud::InstanceType as CloudType;
+use crate::resources;
+use crate::settings::{MinValuesPolicy, PreferencePolicy};
+use crate::world::{HostPort, PodKey, PodState};
+use crate::{Cloud, Settings, World};
+
+/// A problem and what its indices mean.
+pub(super) struct Interned<'w> {
+    pub(super) problem: Problem,
+    pub(super) words: Words,
+    pub(super) pools: Vec<PoolTypes<'w>>,
+    pub(super) types: Vec<Arc<CloudType>>,
+    pub(super) pods: Vec<&'w PodState>,
+    /// Pods that could not be read, and why.
+    pub(super) invalid: Vec<(PodKey, String)>,
+    /// Name of each node: a Node's, or a claim's that has none yet.
+    pub(super) nodes: Vec<String>,
+    node_index: BTreeMap<String, usize>,
+    pub(super) taints: Vec<Taint>,
+    /// Topology key of each counter.
+    pub(super) counter_keys: Vec<String>,
+    ports: Vec<HostPort>,
+    /// Pools that are ready but can buy nothing, and why.
+    pub(super) barren: Vec<(&'w NodePool, String)>,
+}
+
+pub(super) fn build<'w, C: Cloud>(
+    world: &'w World,
+    cloud: &C,
+    settings: &Settings,
+    pending: &[&'w PodState],
+) -> Interned<'w> {
+    let respect = settings.preference_policy == PreferencePolicy::Respect;
+    let (kinds, pods, invalid) = classes::read(pending, respect);
+    let (pools, barren) = pools::pools(world, cloud);
+    let mut daemons = daemons::daemons(world);
+    let mut vocabulary = Vocabulary::default();
+    for name in [resources::CPU, resources::MEMORY, resources::PODS, resources::EPHEMERAL_STORAGE] {
+        vocabulary.resources.insert(name.to_owned());
+    }
+    for kind in &kinds {
+        kind.teach(&mut vocabulary);
+    }
+    for daemon in &daemons {
+        daemon.needs.iter().for_each(|need| vocabulary.learn(need));
+    }
+    let mut types: Vec<Arc<CloudType>> = Vec::new();
+    let mut numbers: BTreeMap<*const CloudType, usize> = BTreeMap::new();
+    for (pool, rows) in &pools {
+        vocabulary.learn(&pool_requirements(pool));
+        vocabulary.resources.extend(pool.spec.limits.iter().flatten().map(|(name, _)| name.clone()));
+        for row in rows {
+            numbers.entry(Arc::as_ptr(row)).or_insert_with(|| {
+                types.push(Arc::clone(row));
+                types.len() - 1
+            });
+        }
+    }
+    for kind in &types {
+        vocabulary.learn(&kind.requirements);
+    }
+    for node in world.nodes.values() {
+        for (key, value) in node.labels().into_iter().flatten() {
+            if let Some(values) = vocabulary.values.get_mut(key) {
+                values.insert(value.clone());
+            }
+        }
+    }
+    let words = vocabulary.words();
+    let relax_min_values = settings.min_values_policy == MinValuesPolicy::BestEffort;
+    let mut interned = Interned {
+        problem: Problem { layout: words.layout(), relax_min_values, ..Problem::default() },
+        words,
+        types,
+        pods: pods.iter().map(|(pod, _)| *pod).collect(),
+        invalid,
+        nodes: Vec::new(),
+        node_index: BTreeMap::new(),
+        taints: Vec::new(),
+        counter_keys: Vec::new(),
+        ports: Vec::new(),
+        pools,
+        barren,
+    };
+    interned.intern_daemons(&mut daemons);
+    interned.add_types();
+    interned.add_pools(world, &numbers, &daemons);
+    interned.add_nodes(world, &daemons);
+    interned.add_pods(world, &kinds, &pods);
+    interned.problem.port_conflicts = interned.port_conflicts();
+    interned
+}
+
+impl Interned<'_> {
+    fn taint(&mut self, taint: &Taint) -> usize {
+        let same = |known: &Taint| known.key == taint.key && known.value == taint.value && known.effect == taint.effect;
+        self.taints.iter().position(same).unwrap_or_else(|| {
+            self.taints.push(taint.clone());
+            self.taints.len() - 1
+        })
+    }
+
+    fn port(&mut self, port: &HostPort) -> usize {
+        self.ports.iter().position(|known| known == port).unwrap_or_else(|| {
+            self.ports.push(port.clone());
+            self.ports.len() - 1
+        })
+    }
+
+    fn port_conflicts(&self) -> Vec<Vec<usize>> {
+        let conflicts = |port: &HostPort| {
+            let others = self.ports.iter().enumerate();
+            others.filter(|(_, other)| port.conflicts(other)).map(|(at, _)| at).collect()
+        };
+        self.ports.iter().map(conflicts).collect()
+    }
+}

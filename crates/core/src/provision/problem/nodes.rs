@@ -1,0 +1,158 @@
+//! Nodes that stay, and launched claims whose Node is still to come, with what is free on them.
+
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::{labels as keys, taints};
+use karpenter_solver::Node;
+
+use super::{Interned, daemons::Daemon};
+use crate::World;
+use crate::resources::{self, Resources};
+use crate::world::{ClaimState, NodeState, PodState};
+
+impl Interned<'_> {
+    /// Initialised nodes first, then by name; then launched claims without a Node.
+    pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
+        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
+        nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
+        for node in nodes {
+            self.add_node(world, node, daemons);
+        }
+        for state in world.claims.values().filter(|state| !state.is_deleting()) {
+            let joined = state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
+            if !joined {
+                self.add_claim(world, state, daemons);
+            }
+        }
+    }
+
+    fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon]) {
+        let claim = claim_of(world, node);
+        let status = node.node.status.as_ref();
+        let mut available =
+            status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities).unwrap_or_default();
+        let managed = node.label(keys::NODEPOOL).is_some();
+        let starting = managed && !node.is_initialized();
+        if starting && let Some(claim) = claim {
+            fill(&mut available, claim);
+        }
+        let mut ports = Vec::new();
+        for pod in pods_on(world, node.name()) {
+            available.subtract(pod.requests());
+            ports.extend(pod.digest.ports.iter().map(|port| self.port(port)));
+        }
+        let labels = node.labels().cloned().unwrap_or_default();
+        let row = self.words.label_row(&self.problem.layout, &labels);
+        available.subtract(&self.daemons_to_come(world, node, &row, daemons));
+        subtract_expected(world, &[Some(node.name()), claim.map(ClaimState::name)], &mut available);
+        let startup: Vec<Taint> = claim
+            .filter(|_| starting)
+            .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
+            .into_iter()
+            .flatten()
+            .map(taints::to_core)
+            .collect();
+        let passing = |taint: &Taint| {
+            starting
+                && (taints::is_ephemeral(taint)
+                    || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
+        };
+        let standing: Vec<Taint> = node.taints().iter().filter(|taint| !passing(taint)).cloned().collect();
+        self.push_node(node.name().to_owned(), row, &standing, &available, ports);
+    }
+
+    fn add_claim(&mut self, world: &World, state: &ClaimState, daemons: &[Daemon]) {
+        let mut available = Resources::default();
+        fill(&mut available, state);
+        if available.0.is_empty() {
+            return;
+        }
+        let labels = state.claim.metadata.labels.clone().unwrap_or_default();
+        let row = self.words.label_row(&self.problem.layout, &labels);
+        let standing: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
+        for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
+            if self.runs_on(daemon, &row) {
+                available.subtract(&daemon.requests);
+            }
+        }
+        subtract_expected(world, &[Some(state.name())], &mut available);
+        self.push_node(state.name().to_owned(), row, &standing, &available, Vec::new());
+    }
+
+    fn push_node(
+        &mut self,
+        name: String,
+        row: karpenter_solver::Row,
+        taints: &[Taint],
+        available: &Resources,
+        ports: Vec<usize>,
+    ) {
+        let taints = taints.iter().map(|taint| self.taint(taint)).collect();
+        let available = self.words.amounts(available);
+        self.node_index.insert(name.clone(), self.nodes.len());
+        self.nodes.push(name);
+        let (volumes, volume_room) = (Vec::new(), Vec::new());
+        self.problem.nodes.push(Node { row, taints, available, ports, volumes, volume_room });
+    }
+
+    /// What daemons that are not bound to the node yet will take of it.
+    fn daemons_to_come(
+        &self,
+        world: &World,
+        node: &NodeState,
+        row: &karpenter_solver::Row,
+        daemons: &[Daemon],
+    ) -> Resources {
+        let mut expected = Resources::default();
+        let standing: Vec<Taint> = node.taints().iter().filter(|t| !taints::is_ephemeral(t)).cloned().collect();
+        for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
+            if self.runs_on(daemon, row) {
+                expected.add(&daemon.requests);
+            }
+        }
+        for pod in pods_on(world, node.name()).filter(|pod| pod.is_daemon()) {
+            expected.subtract(pod.requests());
+        }
+        for amount in expected.0.values_mut() {
+            *amount = (*amount).max(0);
+        }
+        expected
+    }
+}
+
+/// Pods bound to a node that have not ended.
+fn pods_on<'w>(world: &'w World, node: &str) -> impl Iterator<Item = &'w PodState> {
+    let keys = world.pods_by_node.get(node).into_iter().flatten();
+    keys.filter_map(|key| world.pods.get(key)).filter(|pod| !pod.is_terminal())
+}
+
+fn claim_of<'w>(world: &'w World, node: &NodeState) -> Option<&'w ClaimState> {
+    world.claims.get(world.claims_by_provider_id.get(node.provider_id()?)?)
+}
+
+/// A node that is not on its way out.
+fn stays(world: &World, node: &NodeState) -> bool {
+    !node.is_deleting() && claim_of(world, node).is_none_or(|claim| !claim.is_deleting())
+}
+
+/// Amounts the claim promises where the node has none yet.
+fn fill(available: &mut Resources, claim: &ClaimState) {
+    let promised = claim.claim.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    for (name, amount) in promised.into_iter().flatten() {
+        if available.get(name) == 0
+            && let Some(amount) = resources::amount(name, &amount.to_string())
+        {
+            available.set(name.clone(), amount);
+        }
+    }
+}
+
+/// Pods that an earlier round sent here and that are not bound yet.
+fn subtract_expected(world: &World, names: &[Option<&str>], available: &mut Resources) {
+    for (key, nomination) in &world.nominated {
+        if names.contains(&Some(nomination.target.as_str()))
+            && let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none())
+        {
+            available.subtract(pod.requests());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which pods a selector means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::PodAffinityTerm;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::world::Digest;
+
+/// Namespaces and labels of the pods meant.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Selects {
+    /// `None`: every namespace.
+    namespaces: Option<BTreeSet<String>>,
+    labels: Option<LabelSelector>,
+}
+
+impl Selects {
+    /// Of a spread: the pod's own namespace, and its own values of the keys to match.
+    pub(super) fn of_spread(of: &Digest, labels: Option<&LabelSelector>, match_keys: Option<&Vec<String>>) -> Self {
+        let mut labels = labels.cloned();
+        for key in match_keys.into_iter().flatten() {
+            if let (Some(labels), Some(value)) = (&mut labels, of.labels.get(key)) {
+                labels.match_labels.get_or_insert_default().insert(key.clone(), value.clone());
+            }
+        }
+        Self { namespaces: Some(BTreeSet::from([of.namespace.clone()])), labels }
+    }
+
+    /// Of an affinity term. Neither namespaces nor a selector of them: the pod's own; an empty
+    /// selector: all. (`matchLabelKeys` are part of the selector by the time they are read: the API
+    /// server merges them.)
+    pub(super) fn of_term(
+        of: &Digest,
+        term: &PodAffinityTerm,
+        namespaces_like: &dyn Fn(&LabelSelector) -> BTreeSet<String>,
+    ) -> Self {
+        let mut listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
+        let namespaces = match &term.namespace_selector {
+            Some(selector) if is_empty(selector) => None,
+            Some(selector) => {
+                listed.extend(namespaces_like(selector));
+                Some(listed)
+            }
+            None if listed.is_empty() => Some(BTreeSet::from([of.namespace.clone()])),
+            None => Some(listed),
+        };
+        Self { namespaces, labels: term.label_selector.clone() }
+    }
+
+    pub(super) fn means(&self, of: &Digest) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&of.namespace))
+            && selects(self.labels.as_ref(), &of.labels)
+    }
+}
+
+fn is_empty(selector: &LabelSelector) -> bool {
+    selector.match_labels.iter().flatten().next().is_none()
+        && selector.match_expressions.iter().flatten().next().is_none()
+}
+
+/// Kubernetes label selectors: no selector selects nothing, an empty one everything.
+pub(super) fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
+    let Some(selector) = selector else {
+        return false;
+    };
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let expressions = selector.match_expressions.iter().flatten().all(|expression| {
+        let value = labels.get(&expression.key);
+        let listed = |value: &String| expression.values.iter().flatten().any(|one| one == value);
+        match expression.operator.as_str() {
+            "In" => value.is_some_and(listed),
+            "NotIn" => !value.is_some_and(listed),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    });
+    equal && expressions
+}

@@ -1,0 +1,125 @@
+//! Words by number: label keys and values become bits, resources positions in a vector.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use karpenter_api::labels as keys;
+use karpenter_solver::{Layout, Row};
+
+use crate::requirements::{Requirement, Requirements};
+use crate::resources::Resources;
+
+/// No amount is larger: sums of a few stay within 64 bits.
+pub(super) const AMOUNT_MAX: i64 = i64::MAX / 1024;
+
+/// Keys, values and resources by number.
+pub(in crate::provision) struct Words {
+    pub(in crate::provision) keys: Vec<String>,
+    /// Value of each bit, from `Layout::FIRST` on, ascending.
+    pub(in crate::provision) values: Vec<Vec<String>>,
+    index: BTreeMap<String, usize>,
+    pub(in crate::provision) resources: Vec<String>,
+}
+
+impl Words {
+    pub(in crate::provision) fn layout(&self) -> Layout {
+        let sizes: Vec<usize> = self.values.iter().map(Vec::len).collect();
+        Layout::new(&sizes)
+    }
+
+    pub(in crate::provision) fn key(&self, key: &str) -> Option<usize> {
+        self.index.get(key).copied()
+    }
+
+    pub(super) fn bit(&self, key: usize, value: &str) -> Option<usize> {
+        self.values[key].binary_search_by(|known| known.as_str().cmp(value)).ok().map(|at| at + Layout::FIRST)
+    }
+
+    /// The bits a requirement allows.
+    fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
+        let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
+        let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
+        if requirement.complement {
+            bits.push(Layout::OTHER);
+        }
+        if requirement.allows_absence() {
+            bits.push(Layout::ABSENT);
+        }
+        bits
+    }
+
+    pub(super) fn row(&self, layout: &Layout, requirements: &Requirements) -> Row {
+        let mut row = layout.any();
+        for (key, requirement) in &requirements.0 {
+            if let Some(at) = self.key(key) {
+                layout.restrict(&mut row, at, self.bits(at, requirement));
+            }
+        }
+        row
+    }
+
+    /// Labels that are final: what is not there is absent.
+    pub(super) fn label_row(&self, layout: &Layout, labels: &BTreeMap<String, String>) -> Row {
+        let mut row = layout.any();
+        for (at, key) in self.keys.iter().enumerate() {
+            let bit = match labels.get(key) {
+                Some(value) => self.bit(at, value).unwrap_or(Layout::OTHER),
+                None => Layout::ABSENT,
+            };
+            layout.restrict(&mut row, at, [bit]);
+        }
+        row
+    }
+
+    /// A node that is still to be bought: well-known labels are open, others absent unless set.
+    pub(in crate::provision) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
+        let mut row = self.row(layout, requirements);
+        for (at, key) in self.keys.iter().enumerate() {
+            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME {
+                layout.restrict(&mut row, at, [Layout::ABSENT]);
+            }
+        }
+        row
+    }
+
+    pub(super) fn amounts(&self, of: &Resources) -> Vec<i64> {
+        self.resources.iter().map(|name| of.get(name).clamp(-AMOUNT_MAX, AMOUNT_MAX)).collect()
+    }
+}
+
+/// What is collected before numbers can be given out.
+#[derive(Default)]
+pub(super) struct Vocabulary {
+    pub(super) values: BTreeMap<String, BTreeSet<String>>,
+    pub(super) resources: BTreeSet<String>,
+}
+
+impl Vocabulary {
+    pub(super) fn learn(&mut self, requirements: &Requirements) {
+        for (key, requirement) in &requirements.0 {
+            let known = self.key(key);
+            for value in &requirement.values {
+                if !known.contains(value) {
+                    known.insert(value.clone());
+                }
+            }
+        }
+    }
+
+    /// A key is known, even if no value of it is.
+    pub(super) fn key(&mut self, key: &str) -> &mut BTreeSet<String> {
+        if !self.values.contains_key(key) {
+            self.values.insert(key.to_owned(), BTreeSet::new());
+        }
+        self.values.entry(key.to_owned()).or_default()
+    }
+
+    pub(super) fn words(self) -> Words {
+        let keys: Vec<String> = self.values.keys().cloned().collect();
+        Words {
+            index: keys.iter().enumerate().map(|(at, key)| (key.clone(), at)).collect(),
+            values: self.values.into_values().map(|set| set.into_iter().collect()).collect(),
+            keys,
+            resources: self.resources.into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The plan: which nodes to buy for the pods that no existing node takes, as a hint to the packer.
+//!
+//! Pods that are alike become demands, (shape, type) pairs become kinds of nodes. Then, a few times:
+//!
+//! 1. *Fill and buy*: with a value for every demand, the kind whose best filling is worth most per
+//!    dollar is bought, as often as the demand lasts, until nothing is left. Fillings are re-computed
+//!    only when the demand they used has run out (a lazy greedy: worth only falls).
+//! 2. *Re-price*: the fillings become columns of a covering linear program; its duals are what a pod of
+//!    each demand really costs, and move the values for the next time.
+//!
+//! The cheapest of these plans is kept. Rules between pods are not looked at, but for limits per node;
+//! the packer decides what is legal. Cost: rounds × (kinds + bought kinds) fillings, and O(demands²) per
+//! column; demands beyond [`DEMANDS_MAX`] are left to the packer.
+
+mod fill;
+mod master;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rustc_hash::FxHashMap;
+
+use self::fill::{Filler, Item, Kind, Pattern, most};
+use self::master::{Column, Master};
+use crate::pack::Packer;
+use crate::problem::{Problem, Rule};
+use crate::shape::{Choice, ShapeId, room};
+
+/// Rows of the linear program.
+const DEMANDS_MAX: usize = 192;
+/// Kinds of nodes considered.
+const KINDS_MAX: usize = 4096;
+/// Plans made, of which the cheapest is kept.
+const ROUNDS: usize = 5;
+/// How far values move towards the duals between two plans.
+const STEP: f64 = 0.3;
+
+/// Nodes to buy: shape, type, and pods by demand.
+type Bins = Vec<(ShapeId, Choice, Vec<(usize, u32)>)>;
+
+/// Suggests nodes to a packer that has filled the existing ones.
+pub(crate) fn suggest(problem: &Problem, packer: &mut Packer<'_>) {
+    let demands = demands(problem, packer);
+    if demands.is_empty() {
+        return;
+    }
+    let (items, mut kinds, choices) = kinds(problem, packer, &demands);
+    let bought = cheapest(&items, &mut kinds);
+    let mut bins: Bins = Vec::new();
+    for (kind, pattern, copies) in bought {
+        let (shape, choice) = choices[kind];
+        let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
+        bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+    }
+    packer.suggest(demands.len(), bins);
+}
+
+/// Pods that ask the same of the same pool.
+struct Demand {
+    shape: ShapeId,
+    requests: Vec<i64>,
+    count: u32,
+    group: Option<(usize, u32)>,
+}
+
+fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
+    let mut waiting = vec![0_u32; problem.classes.len()];
+    for (pod, class) in problem.pods.iter().enumerate() {
+        waiting[*class] += u32::from(packer.bin_of[pod].is_none());
+    }
+    let mut all: Vec<Demand> = Vec::new();
+    let mut known: FxHashMap<(ShapeId, &[i64], Option<(usize, u32)>), usize> = FxHashMap::default();
+    for (class, count) in waiting.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let Some(shape) = shape_of(problem, packer, class) else { continue };
+        let requests = problem.classes[class].requests.as_slice();
+        let group = group(problem, class);
+        let at = *known.entry((shape, requests, group)).or_insert_with(|| {
+            all.push(Demand { shape, requests: requests.to_vec(), count: 0, group });
+            all.len() - 1
+        });
+        all[at].count += count;
+        packer.demand_of[class] = Some(at);
+    }
+    if all.len() > DEMANDS_MAX {
+        keep_largest(&mut all, packer);
+    }
+    all
+}
+
+/// The demands with the most pods stay; the packer finds places for the others.
+fn keep_largest(all: &mut Vec<Demand>, packer: &mut Packer<'_>) {
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|at| (Reverse(all[*at].count), *at));
+    order.truncate(DEMANDS_MAX);
+    order.sort_unstable();
+    let kept = std::mem::take(all);
+    for of in &mut packer.demand_of {
+        *of = of.and_then(|at| order.binary_search(&at).ok());
+    }
+    let mut at = 0;
+    *all = kept
+        .into_iter()
+        .filter(|_| {
+            at += 1;
+            order.binary_search(&(at - 1)).is_ok()
+        })
+        .collect();
+}
+
+/// The shape of a node for a class: of the first pool that has a type with room for one pod.
+fn shape_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Option<ShapeId> {
+    let requests = &problem.classes[class].requests;
+    for alternative in 0..problem.classes[class].alternatives.len() {
+        for (row, base) in packer.shapes_for(class, alternative).iter() {
+            let Some(shape) = packer.shapes.narrow(*base, *row) else { continue };
+            let of = packer.shapes.get(shape);
+            let pool = &problem.pools[of.pool];
+            let fits = |at: &usize| room(problem, pool, of.types[*at]).zip(requests).all(|(room, need)| *need <= room);
+            let open = packer.limits[of.pool].1.is_none_or(|left| left > 0);
+            if open && of.largest.iter().any(fits) {
+                return Some(shape);
+            }
+        }
+    }
+    None
+}
+
+/// How many pods of a class may share a node, if a rule about single nodes says so.
+fn group(problem: &Problem, class: usize) -> Option<(usize, u32)> {
+    let class = &problem.classes[class];
+    let rules = class.alternatives.first().map(|of| of.rules.as_slice()).unwrap_or_default();
+    let cap = |rule: &Rule| match rule {
+        _ if problem.counters[rule.counter()].key.is_some() => None,
+        Rule::Spread { counter, max_skew, counts_self: true, .. } => Some((*counter, *max_skew)),
+        Rule::Apart { counter } if class.counted_by.contains(counter) => Some((*counter, 1)),
+        _ => None,
+    };
+    rules.iter().filter_map(cap).min_by_key(|(counter, cap)| (*cap, *counter))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "amounts and prices are far below 2^52, and this is a hint")]
+fn kinds(
+    problem: &Problem,
+    packer: &mut Packer<'_>,
+    demands: &[Demand],
+) -> (Vec<Item>, Vec<Kind>, Vec<(ShapeId, Choice)>) {
+    // Resources that nobody asks for do not matter.
+    let asked: Vec<usize> =
+        (0..problem.resources()).filter(|at| demands.iter().any(|demand| demand.requests[*at] > 0)).collect();
+    let needs = |demand: &Demand| asked.iter().map(|at| demand.requests[*at] as f64).collect();
+    let items: Vec<Item> =
+        demands.iter().map(|demand| Item { need: needs(demand), count: demand.count, group: demand.group }).collect();
+    let mut shapes: Vec<ShapeId> = demands.iter().map(|demand| demand.shape).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
+    for id in shapes {
+        let shape = std::rc::Rc::clone(packer.shapes.get(id));
+        // A node of this shape takes every demand whose labels it meets already.
+        let meets: Vec<u32> = (0..demands.len())
+            .filter(|at| {
+                let of = packer.shapes.get(demands[*at].shape);
+                of.pool == shape.pool && shape.row.and(&of.row) == shape.row
+            })
+            .filter_map(|at| u32::try_from(at).ok())
+            .collect();
+        let pool = &problem.pools[shape.pool];
+        let first = kinds.len();
+        for choice in &shape.types {
+            let all: Vec<i64> = room(problem, pool, *choice).collect();
+            if all.iter().any(|room| *room < 0) || kinds.len() >= KINDS_MAX {
+                continue;
+            }
+            let room: Vec<f64> = asked.iter().map(|at| all[*at] as f64).collect();
+            let price = choice.price as f64;
+            // Types come cheapest first: one that holds no more than an earlier one is never needed.
+            let dominated = |known: &Kind| known.room.iter().zip(&room).all(|(known, new)| known >= new);
+            if kinds[first..].iter().any(dominated) {
+                continue;
+            }
+            let fits = |at: &u32| most(&items[*at as usize], &room, 1) > 0;
+            let fitting: Vec<u32> = meets.iter().copied().filter(fits).collect();
+            if fitting.is_empty() {
+                continue;
+            }
+            let multipliers = vec![price / room.len() as f64; room.len()];
+            kinds.push(Kind { room, price, items: fitting, multipliers });
+            choices.push((id, *choice));
+        }
+    }
+    (items, kinds, choices)
+}
+
+/// A bought kind, its filling, and how often.
+type Bought = (usize, Pattern, u32);
+
+fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
+    let singles: Option<Vec<Column>> = (0..items.len()).map(|at| single(items, kinds, at)).collect();
+    // A demand that no kind can hold was left out before; if one is here all the same, there is no plan.
+    let Some(singles) = singles else { return Vec::new() };
+    let demand: Vec<f64> = items.iter().map(|item| f64::from(item.count)).collect();
+    let mut master = Master::new(&singles, &demand);
+    let mut values = master.duals.clone();
+    let mut best: Option<(f64, Vec<Bought>)> = None;
+    let mut filler = Filler::default();
+    for _ in 0..ROUNDS {
+        let (cost, bought) = buy(items, kinds, &values, &mut filler);
+        let columns: Vec<Column> = bought
+            .iter()
+            .map(|(kind, pattern, _)| Column {
+                covers: pattern.iter().map(|(item, pods)| (*item as usize, f64::from(*pods))).collect(),
+                price: kinds[*kind].price,
+            })
+            .collect();
+        if best.as_ref().is_none_or(|(known, _)| cost < *known) {
+            best = Some((cost, bought));
+        }
+        let mut entered = false;
+        // Columns that were outbid may pay once others are in; a few times is enough for a hint.
+        for _ in 0..8 {
+            let any = columns.iter().filter(|column| master.offer(column)).count() > 0;
+            entered |= any;
+            if !any {
+                break;
+            }
+        }
+        if !entered {
+            break;
+        }
+        for (value, dual) in values.iter_mut().zip(&master.duals) {
+            *value += STEP * (dual - *value);
+        }
+    }
+    best.map(|(_, bought)| bought).unwrap_or_default()
+}
+
+/// The cheapest way to serve a demand with nodes of its own.
+fn single(items: &[Item], kinds: &[Kind], at: usize) -> Option<Column> {
+    let wanted = u32::try_from(at).ok()?;
+    let ways = kinds.iter().filter(|kind| kind.items.binary_search(&wanted).is_ok()).map(|kind| {
+        let pods = f64::from(most(&items[at], &kind.room, items[at].count));
+        (kind.price / pods, pods, kind.price)
+    });
+    let (_, pods, price) = ways.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(Column { covers: vec![(at, pods)], price })
+}
+
+/// Buys the filling that is worth most per dollar until no pod is left.
+fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], filler: &mut Filler) -> (f64, Vec<Bought>) {
+    let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
+    let mut waiting: u64 = left.iter().map(|n| u64::from(*n)).sum();
+    let mut fillings: Vec<Option<Pattern>> = vec![None; kinds.len()];
+    // Ratios are positive, and positive floats order as their bits.
+    let mut queue: BinaryHeap<(u64, Reverse<usize>)> = (0..kinds.len()).map(|at| (u64::MAX, Reverse(at))).collect();
+    let (mut cost, mut bought) = (0.0, Vec::new());
+    while waiting > 0
+        && let Some((_, Reverse(at))) = queue.pop()
+    {
+        let fresh = fillings[at].take().filter(|pattern| pattern.iter().all(|(item, n)| left[*item as usize] >= *n));
+        if let Some(pattern) = fresh {
+            let copies = pattern.iter().map(|(item, n)| left[*item as usize] / n).min().unwrap_or(0);
+            for (item, n) in &pattern {
+                left[*item as usize] -= n * copies;
+                waiting -= u64::from(n * copies);
+            }
+            cost += kinds[at].price * f64::from(copies);
+            bought.push((at, pattern, copies));
+        }
+        let (value, pattern) = filler.best(items, &mut kinds[at], values, &left);
+        if !pattern.is_empty() {
+            queue.push(((value / kinds[at].price).to_bits(), Reverse(at)));
+            fillings[at] = Some(pattern);
+        }
+    }
+    (cost, bought)
+}

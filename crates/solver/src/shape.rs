@@ -1,0 +1,153 @@
+//! Shapes of nodes to buy, interned: a pool, and what the labels of its node may still be.
+//!
+//! Claims that hold pods with the same needs share a shape. What is costly — which types meet the
+//! labels, and what each costs — is computed once per shape; narrowing a shape by a row is looked up.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use crate::problem::{Pool, Problem};
+use crate::row::Row;
+
+/// Number of a shape, and of an interned row.
+pub(crate) type ShapeId = u32;
+pub(crate) type RowId = u32;
+
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) pool: usize,
+    pub(crate) row: Row,
+    /// (type, overhead, price) of the types that can be had under this row, cheapest first.
+    pub(crate) types: Vec<Choice>,
+    /// By type: its price, `u64::MAX` if it cannot be had.
+    pub(crate) prices: Vec<u64>,
+    /// Types not dominated by another in what they hold: if none of these has room, none has.
+    pub(crate) largest: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) kind: usize,
+    pub(crate) overhead: usize,
+    pub(crate) price: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shapes<'p> {
+    problem: &'p Problem,
+    all: Vec<Rc<Shape>>,
+    known: FxHashMap<(usize, Row), ShapeId>,
+    narrowed: FxHashMap<(ShapeId, RowId), Option<ShapeId>>,
+    rows: Vec<Row>,
+    row_ids: FxHashMap<Row, RowId>,
+}
+
+impl<'p> Shapes<'p> {
+    pub(crate) fn new(problem: &'p Problem) -> Self {
+        Self {
+            problem,
+            all: Vec::new(),
+            known: FxHashMap::default(),
+            narrowed: FxHashMap::default(),
+            rows: Vec::new(),
+            row_ids: FxHashMap::default(),
+        }
+    }
+
+    pub(crate) fn row_id(&mut self, row: &Row) -> RowId {
+        if let Some(id) = self.row_ids.get(row) {
+            return *id;
+        }
+        let id = RowId::try_from(self.rows.len()).unwrap_or(RowId::MAX);
+        self.rows.push(row.clone());
+        self.row_ids.insert(row.clone(), id);
+        id
+    }
+
+    pub(crate) fn get(&self, id: ShapeId) -> &Rc<Shape> {
+        &self.all[id as usize]
+    }
+
+    /// The shape of a pool's nodes before any pod has a say.
+    pub(crate) fn of_pool(&mut self, pool: usize) -> Option<ShapeId> {
+        self.intern(pool, self.problem.pools[pool].row.clone(), None)
+    }
+
+    /// `None`: no type is left, or the rows conflict.
+    pub(crate) fn narrow(&mut self, id: ShapeId, by: RowId) -> Option<ShapeId> {
+        if let Some(known) = self.narrowed.get(&(id, by)) {
+            return *known;
+        }
+        let from = Rc::clone(self.get(id));
+        let (row, by_row) = (from.row.and(&self.rows[by as usize]), &self.rows[by as usize]);
+        let result = if row == from.row {
+            Some(id)
+        } else if self.problem.layout.intersects(&from.row, by_row) {
+            self.intern(from.pool, row, Some(&from))
+        } else {
+            None
+        };
+        self.narrowed.insert((id, by), result);
+        result
+    }
+
+    fn intern(&mut self, pool_at: usize, row: Row, from: Option<&Shape>) -> Option<ShapeId> {
+        if let Some(id) = self.known.get(&(pool_at, row.clone())) {
+            return Some(*id);
+        }
+        let pool = &self.problem.pools[pool_at];
+        let choice = |kind: usize, overhead: usize| {
+            let price = price_of(self.problem, &row, kind)?;
+            Some(Choice { kind, overhead, price })
+        };
+        let mut types: Vec<Choice> = match from {
+            Some(from) => from.types.iter().filter_map(|known| choice(known.kind, known.overhead)).collect(),
+            None => pool.types.iter().filter_map(|(kind, overhead)| choice(*kind, *overhead)).collect(),
+        };
+        if types.is_empty() {
+            return None;
+        }
+        types.sort_unstable_by_key(|choice| (choice.price, choice.kind));
+        let largest = largest(self.problem, pool, &types);
+        let mut prices = vec![u64::MAX; self.problem.types.len()];
+        for choice in &types {
+            prices[choice.kind] = choice.price;
+        }
+        let id = ShapeId::try_from(self.all.len()).ok()?;
+        self.known.insert((pool_at, row.clone()), id);
+        self.all.push(Rc::new(Shape { pool: pool_at, row, types, prices, largest }));
+        Some(id)
+    }
+}
+
+/// The cheapest offering of a type that a row allows; `None` if the labels conflict or none is there.
+pub(crate) fn price_of(problem: &Problem, row: &Row, kind: usize) -> Option<u64> {
+    let kind = &problem.types[kind];
+    if !problem.layout.intersects(&kind.row, row) {
+        return None;
+    }
+    let allowed = |labels: &[(usize, usize)]| labels.iter().all(|(key, bit)| problem.layout.has(row, *key, *bit));
+    kind.offerings.iter().filter(|offering| allowed(&offering.labels)).map(|offering| offering.price).min()
+}
+
+/// What pods can use of a type beside the daemons.
+pub(crate) fn room(problem: &Problem, pool: &Pool, choice: Choice) -> impl Iterator<Item = i64> {
+    let daemons = &pool.overheads[choice.overhead];
+    problem.types[choice.kind].allocatable.iter().zip(daemons).map(|(all, taken)| all - taken)
+}
+
+/// Positions in `types` of those that no other exceeds in every resource.
+fn largest(problem: &Problem, pool: &Pool, types: &[Choice]) -> Vec<usize> {
+    let rooms: Vec<Vec<i64>> = types.iter().map(|choice| room(problem, pool, *choice).collect()).collect();
+    let mut kept: Vec<usize> = Vec::new();
+    for at in 0..rooms.len() {
+        let covers = |a: usize, b: usize| rooms[a].iter().zip(&rooms[b]).all(|(a, b)| a >= b);
+        if kept.iter().any(|known| covers(*known, at)) {
+            continue;
+        }
+        kept.retain(|known| !covers(at, *known));
+        kept.push(at);
+    }
+    kept
+}

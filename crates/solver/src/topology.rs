@@ -1,0 +1,141 @@
+//! Topology: how many counted pods each domain holds, updated in place, and what the rules make of it.
+
+use crate::problem::{Alternative, Problem, Rule};
+use crate::row::Row;
+
+/// The state of one counter.
+#[derive(Debug)]
+pub(crate) struct Count {
+    /// By bit of the key.
+    by_bit: Vec<u32>,
+    /// By bin, for hostname.
+    by_bin: Vec<u32>,
+    total: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Counts<'p> {
+    problem: &'p Problem,
+    all: Vec<Count>,
+}
+
+impl<'p> Counts<'p> {
+    pub(crate) fn new(problem: &'p Problem) -> Self {
+        let count = |counter: &crate::problem::Counter| {
+            let total = if counter.key.is_some() { &counter.counts } else { &counter.on_nodes };
+            Count {
+                total: total.iter().map(|n| u64::from(*n)).sum(),
+                by_bit: counter.counts.clone(),
+                by_bin: counter.on_nodes.clone(),
+            }
+        };
+        Self { problem, all: problem.counters.iter().map(count).collect() }
+    }
+
+    pub(crate) fn at_bit(&self, counter: usize, bit: usize) -> u32 {
+        self.all[counter].by_bit.get(bit).copied().unwrap_or(0)
+    }
+
+    fn at_bin(&self, counter: usize, bin: usize) -> u32 {
+        self.all[counter].by_bin.get(bin).copied().unwrap_or(0)
+    }
+
+    /// Whether a rule about single nodes lets a pod on this bin, and if not, whether that is for good:
+    /// counts only grow, so a node that is too full stays so.
+    pub(crate) fn host_allows(&self, rule: &Rule, bin: usize) -> Verdict {
+        let held = self.at_bin(rule.counter(), bin);
+        let (yes, for_good) = match rule {
+            Rule::Spread { max_skew, counts_self, .. } => (held + u32::from(*counts_self) <= *max_skew, true),
+            Rule::Apart { .. } => (held == 0, true),
+            Rule::Together { counter, counts_self } => (held > 0 || self.is_first(*counter, *counts_self), false),
+        };
+        match (yes, for_good) {
+            (true, _) => Verdict::Yes,
+            (false, true) => Verdict::Never,
+            (false, false) => Verdict::NotNow,
+        }
+    }
+
+    fn is_first(&self, counter: usize, counts_self: bool) -> bool {
+        counts_self && self.all[counter].total == 0
+    }
+
+    /// The domains of `key` that every rule of this alternative about it allows, the best first: fewest
+    /// counted pods for a spread, most for an affinity. `None`: no rule is about this key.
+    pub(crate) fn domains(&self, alternative: &Alternative, key: usize) -> Option<Vec<usize>> {
+        let mut allowed: Option<Vec<(u32, usize)>> = None;
+        for rule in &alternative.rules {
+            let counter = rule.counter();
+            if self.problem.counters[counter].key != Some(key) {
+                continue;
+            }
+            let own = self.open(rule);
+            allowed = Some(match allowed {
+                None => own,
+                Some(known) => known.into_iter().filter(|(_, bit)| own.iter().any(|(_, b)| b == bit)).collect(),
+            });
+        }
+        let mut allowed = allowed?;
+        allowed.sort_unstable();
+        Some(allowed.into_iter().map(|(_, bit)| bit).collect())
+    }
+
+    /// The domains one rule allows, each with what makes it less welcome.
+    fn open(&self, rule: &Rule) -> Vec<(u32, usize)> {
+        let counter = rule.counter();
+        let domains = || self.problem.counters[counter].domains.iter().map(|bit| (self.at_bit(counter, *bit), *bit));
+        match rule {
+            Rule::Spread { max_skew, min_domains, counts_self, .. } => {
+                let least = match min_domains {
+                    Some(wanted) if domains().count() < *wanted as usize => 0,
+                    _ => domains().map(|(held, _)| held).min().unwrap_or(0),
+                };
+                let own = u32::from(*counts_self);
+                domains().filter(|(held, _)| (held + own).saturating_sub(least) <= *max_skew).collect()
+            }
+            Rule::Together { counts_self, .. } if self.is_first(counter, *counts_self) => domains().collect(),
+            Rule::Together { .. } => {
+                domains().filter(|(held, _)| *held > 0).map(|(held, bit)| (u32::MAX - held, bit)).collect()
+            }
+            Rule::Apart { .. } => domains().filter(|(held, _)| *held == 0).collect(),
+        }
+    }
+
+    /// Whether a node that lacks the label `key` altogether may take the pod: it is in no domain.
+    pub(crate) fn allows_no_domain(&self, alternative: &Alternative, key: usize) -> bool {
+        let of_key = |rule: &&Rule| self.problem.counters[rule.counter()].key == Some(key);
+        alternative.rules.iter().filter(of_key).all(|rule| matches!(rule, Rule::Apart { .. }))
+    }
+
+    /// A pod was placed on a bin with this row.
+    pub(crate) fn add(&mut self, counter: usize, bin: usize, row: &Row, taints: &[usize]) {
+        let of = &self.problem.counters[counter];
+        if let Some(filter) = &of.filter {
+            let rows = filter.rows.is_empty() || filter.rows.iter().any(|one| self.problem.layout.intersects(one, row));
+            if !rows || !taints.iter().all(|taint| filter.tolerates[*taint]) {
+                return;
+            }
+        }
+        let count = &mut self.all[counter];
+        let (cells, at) = match of.key {
+            None => (&mut count.by_bin, bin),
+            Some(key) => match self.problem.layout.single(row, key) {
+                Some(bit) => (&mut count.by_bit, bit),
+                None => return,
+            },
+        };
+        if cells.len() <= at {
+            cells.resize(at + 1, 0);
+        }
+        cells[at] += 1;
+        count.total += 1;
+    }
+}
+
+/// May it, and if not, may it ever?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Yes,
+    NotNow,
+    Never,
+}
