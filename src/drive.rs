@@ -22,11 +22,14 @@ pub(crate) enum Event {
     /// A write to the API server ended.
     Written {
         key: ActionKey,
+        /// Told if it succeeded.
+        facts: Vec<Fact>,
         outcome: Result<Written, Failure>,
     },
     /// A call to AWS ended.
     Reported {
         key: ActionKey,
+        facts: Vec<Fact>,
         report: Box<Report>,
     },
     Stop,
@@ -91,8 +94,8 @@ impl Driver {
                 }
             }
             Event::NodeClassDeleted(name) => self.aws.node_class_deleted(&name),
-            Event::Written { key, outcome } => self.written(key, outcome, now),
-            Event::Reported { key, report } => {
+            Event::Written { key, facts, outcome } => self.written(key, &facts, outcome, now),
+            Event::Reported { key, facts, report } => {
                 let failure = report.error().map(|error| {
                     let text = error.to_string();
                     if error.uncertain { Failure::Unknown(text) } else { Failure::Refused(text) }
@@ -100,17 +103,17 @@ impl Driver {
                 for observation in self.aws.apply(*report, now) {
                     self.world.apply(observation, now);
                 }
-                self.done(key, failure.map_or(Ok(None), Err), now);
+                self.done(key, &facts, failure.map_or(Ok(None), Err), now);
             }
             Event::Stop => {}
         }
     }
 
-    fn written(&mut self, key: ActionKey, outcome: Result<Written, Failure>, now: Timestamp) {
+    fn written(&mut self, key: ActionKey, facts: &[Fact], outcome: Result<Written, Failure>, now: Timestamp) {
         let outcome = match outcome {
             Ok(Written::Object(object)) => Ok(Some(Box::new(object))),
             Ok(Written::NodeClass(class)) => {
-                for observation in self.aws.node_class_applied(*class, now) {
+                for observation in self.aws.node_class_written(*class, now) {
                     self.world.apply(observation, now);
                 }
                 Ok(None)
@@ -118,10 +121,21 @@ impl Driver {
             Ok(Written::Nothing) => Ok(None),
             Err(failure) => Err(failure),
         };
-        self.done(key, outcome, now);
+        self.done(key, facts, outcome, now);
     }
 
-    fn done(&mut self, key: ActionKey, outcome: Result<Option<Box<karpenter_core::Object>>, Failure>, now: Timestamp) {
+    fn done(
+        &mut self,
+        key: ActionKey,
+        facts: &[Fact],
+        outcome: Result<Option<Box<karpenter_core::Object>>, Failure>,
+        now: Timestamp,
+    ) {
+        if outcome.is_ok() {
+            for fact in facts {
+                self.telemetry.tell(fact);
+            }
+        }
         let failure = outcome.as_ref().err().map(ToString::to_string);
         // Somebody else wrote first, or a budget holds: daily bread, not news.
         let quiet = matches!(outcome, Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded));

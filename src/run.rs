@@ -31,7 +31,11 @@ pub(crate) fn controller(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::Result<()> {
-    let client = kube::Client::try_default().await.context("no way to the API server")?;
+    let mut config = kube::Config::infer().await.context("no way to the API server")?;
+    // What failed is the World's to know and to try again: the client would ask a budget that blocks an eviction for
+    // minutes, and nobody would hear of it.
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).context("no way to the API server")?;
     let wire = Wire::connect(env!("CARGO_PKG_VERSION")).await.context("no way to AWS")?;
     let aws = options.aws(wire.region())?;
     tracing::info!(

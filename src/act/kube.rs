@@ -72,10 +72,11 @@ where
         KubeWrite::Create { body, .. } => {
             let object: K = serde_json::from_value(body.clone())
                 .map_err(|error| Failure::Refused(format!("the object to create is malformed: {error}")))?;
-            api.create(&PostParams::default(), &object).await.map(wrap)
+            let params = PostParams { field_manager: manager(), ..PostParams::default() };
+            api.create(&params, &object).await.map(wrap)
         }
         KubeWrite::Patch { object, part, patch } => {
-            let params = PatchParams::default();
+            let params = PatchParams { field_manager: manager(), ..PatchParams::default() };
             let patch = Patch::Merge(patch);
             let patched = match part {
                 Part::Main => api.patch(&object.name, &params, &patch).await,
@@ -102,6 +103,11 @@ where
         Err(error) if matches!(write, KubeWrite::Delete { .. }) && code(&error) == Some(404) => Ok(Written::Nothing),
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// Whose the written fields are, as Karpenter's are.
+fn manager() -> Option<String> {
+    Some("karpenter".to_owned())
 }
 
 fn same_object(object: &ObjectRef) -> Option<Preconditions> {

@@ -42,14 +42,16 @@ impl Executor {
             Deed::Cloud(_) => &self.calls,
         };
         let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
-            return Err(Event::Written { key: action.key, outcome: Err(Failure::Overloaded) });
+            return Err(Event::Written { key: action.key, facts: Vec::new(), outcome: Err(Failure::Overloaded) });
         };
         let executor = self.clone();
         tokio::spawn(async move {
-            let key = action.key;
+            let (key, facts) = (action.key, action.facts);
             let event = match action.deed {
-                Deed::Kube(write) => Event::Written { outcome: kube::write(&executor.client, &write).await, key },
-                Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key },
+                Deed::Kube(write) => {
+                    Event::Written { outcome: kube::write(&executor.client, &write).await, key, facts }
+                }
+                Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key, facts },
             };
             drop(permit);
             // The driver is gone only when the process ends.

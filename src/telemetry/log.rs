@@ -64,17 +64,17 @@ pub(super) fn write(fact: &Fact) {
         Fact::ClaimLaunchFailed { claim, pool, reason, message } => {
             warn!(nodeclaim = claim.name, nodepool = pool, reason, message, "launch failed");
         }
-        Fact::ClaimRegistered { claim, pool, node } => {
-            info!(nodeclaim = claim.name, nodepool = pool, node, "registered NodeClaim");
+        Fact::ClaimRegistered { claim, home, node } => {
+            info!(nodeclaim = claim.name, nodepool = home.pool, node, "registered NodeClaim");
         }
         Fact::ClaimInitialized { claim, pool, node } => {
             info!(nodeclaim = claim.name, nodepool = pool, node, "initialized NodeClaim");
         }
-        Fact::ClaimDisrupted { claim, pool, reason } => {
-            info!(nodeclaim = claim.name, nodepool = pool, reason, "delete NodeClaim");
+        Fact::ClaimDisrupted { claim, home, reason } => {
+            info!(nodeclaim = claim.name, nodepool = home.pool, reason, "delete NodeClaim");
         }
-        Fact::ClaimTerminated { claim, pool } => {
-            info!(nodeclaim = claim.name, nodepool = pool, "NodeClaim is gone");
+        Fact::ClaimTerminated { claim, home } => {
+            info!(nodeclaim = claim.name, nodepool = home.pool, "NodeClaim is gone");
         }
         Fact::UnregisteredTaintMissing { claim, node } => {
             warn!(nodeclaim = claim.name, node, "node joined without the taint karpenter.sh/unregistered");
@@ -85,14 +85,15 @@ pub(super) fn write(fact: &Fact) {
         Fact::DrainBlocked { node, message } => {
             info!(node = node.name, reason = message, "drain waits");
         }
-        Fact::NodeDrained { node, pool } => {
-            info!(node = node.name, nodepool = pool, "node is gone");
+        Fact::NodeTerminated { node, home, drained } => {
+            info!(node = node.name, nodepool = home.pool, drained, "node is gone");
         }
         Fact::OrphanInstance { provider_id } => {
             warn!(provider_id, "terminate an instance that no NodeClaim owns");
         }
-        Fact::ConditionChanged { object, condition, status, reason, message } => {
-            info!(kind = object.kind, name = object.name, condition, status, reason, message, "condition changed");
+        Fact::ConditionChanged { object, condition, before, status, reason, message } => {
+            let (kind, name) = (object.kind, &object.name);
+            info!(kind, name, condition, before, status, reason, message, "condition changed");
         }
         Fact::ActionFailed { action, failure, failures } => {
             warn!(action, failure, failures, "failed, will try again");

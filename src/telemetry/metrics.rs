@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use karpenter_core::fact::Home;
 use karpenter_core::{Fact, World};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
@@ -10,6 +11,7 @@ pub(super) struct Metrics {
     claims_terminated: IntCounterVec,
     claims_disrupted: IntCounterVec,
     nodes_created: IntCounterVec,
+    nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
     pods_drained: IntCounterVec,
     errors: IntCounterVec,
@@ -54,6 +56,11 @@ impl Metrics {
                 &["reason", "nodepool", "capacity_type"],
             )?,
             nodes_created: counter("karpenter_nodes_created_total", "Nodes registered.", &["nodepool", "zone"])?,
+            nodes_terminated: counter(
+                "karpenter_nodes_terminated_total",
+                "Nodes that are gone.",
+                &["nodepool", "zone"],
+            )?,
             nodes_drained: counter("karpenter_nodes_drained_total", "Nodes drained.", &["nodepool"])?,
             pods_drained: counter("karpenter_pods_drained_total", "Pods asked to leave.", &["reason"])?,
             errors: counter("karpenter_rs_action_failures_total", "Actions that failed, by verb.", &["verb"])?,
@@ -81,14 +88,21 @@ impl Metrics {
             Fact::ClaimPlanned { pool, .. } => {
                 self.claims_created.with_label_values(&["provisioned", pool.as_str(), "false"]).inc();
             }
-            Fact::ClaimTerminated { pool, .. } => {
-                self.claims_terminated.with_label_values(&[pool.as_str(), "", ""]).inc();
+            Fact::ClaimTerminated { home: Home { pool, capacity_type, zone }, .. } => {
+                self.claims_terminated.with_label_values(&[pool, capacity_type, zone]).inc();
             }
-            Fact::ClaimDisrupted { pool, reason, .. } => {
-                self.claims_disrupted.with_label_values(&[*reason, pool.as_str(), ""]).inc();
+            Fact::ClaimDisrupted { home: Home { pool, capacity_type, .. }, reason, .. } => {
+                self.claims_disrupted.with_label_values(&[*reason, pool, capacity_type]).inc();
             }
-            Fact::ClaimRegistered { pool, .. } => self.nodes_created.with_label_values(&[pool.as_str(), ""]).inc(),
-            Fact::NodeDrained { pool, .. } => self.nodes_drained.with_label_values(&[pool.as_str()]).inc(),
+            Fact::ClaimRegistered { home: Home { pool, zone, .. }, .. } => {
+                self.nodes_created.with_label_values(&[pool, zone]).inc();
+            }
+            Fact::NodeTerminated { home: Home { pool, zone, .. }, drained, .. } => {
+                self.nodes_terminated.with_label_values(&[pool, zone]).inc();
+                if *drained {
+                    self.nodes_drained.with_label_values(&[pool]).inc();
+                }
+            }
             Fact::PodEvicted { reason, .. } => self.pods_drained.with_label_values(&[reason.as_str()]).inc(),
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();

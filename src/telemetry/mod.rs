@@ -68,8 +68,11 @@ impl Telemetry {
             }
         }
         let key = match fact {
-            // The reason may change in its figures while the pod waits; one event per pod is enough.
-            Fact::PodUnschedulable { pod, .. } => format!("unschedulable {}", pod.uid),
+            // The figures change while the pod waits; only another reason is news.
+            Fact::PodUnschedulable { pod, verdict } => {
+                let reason = verdict.to_string().replace(|c: char| c.is_ascii_digit(), "");
+                format!("unschedulable {} {reason}", pod.uid)
+            }
             fact => format!("{fact:?}"),
         };
         let known = self.told.get(&key).is_some_and(|until| *until > now);

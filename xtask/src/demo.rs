@@ -23,7 +23,7 @@ pub(crate) fn run(root: &Path, stay: bool) -> anyhow::Result<()> {
     let clock = Instant::now();
     let say = move |line: &str| println!("{:7.1} s  {line}", clock.elapsed().as_secs_f64());
     say("building the controller");
-    shown(cargo().current_dir(root).args(["build", "--quiet", "--locked", "--bin", "karpenter"]))?;
+    shown(cargo().current_dir(root).args(["build", "--workspace", "--quiet", "--locked", "--bin", "karpenter"]))?;
     // This program lies beside it.
     let binary = std::env::current_exe()?.with_file_name("karpenter");
     let parts = Parts::ready(&say)?;

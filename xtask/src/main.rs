@@ -1,7 +1,9 @@
 //! Every chore of the project: `cargo xtask --help`.
 
+mod bench;
 mod crds;
 mod demo;
+mod licences;
 mod test;
 mod tidy;
 
@@ -34,6 +36,11 @@ enum Chore {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Measure, beside Karpenter.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
     /// Write the CRDs of crates/api to crds/, or check that they are up to date.
     Crds {
         /// Change nothing; fail if a file is not as it would be written.
@@ -49,6 +56,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
         Chore::Demo { stay } => demo::run(&root, stay),
         Chore::Test { only } => test::run(&root, only.as_deref()),
+        Chore::Bench { what } => bench::run(&root, &what),
         Chore::Crds { check } => crds::run(&root, check),
         Chore::Tidy => tidy::run(&root),
     }
@@ -63,7 +71,13 @@ fn shown(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cargo, as it runs this.
+/// Cargo, as it runs this; but without what it told us about ourselves, as build scripts would take that for a change and
+/// build half of everything again.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    command
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::licences;
+
 /// A module that fits on a few screens.
 const LINES_MAX: usize = 800;
 /// Crates, and what they may not depend on: decisions know nothing of clients, clocks or the SDK.
@@ -18,7 +20,7 @@ const WALLS: [(&str, &[&str]); 4] = [
 const ROOMS: [&str; 3] = ["provision", "lifecycle", "nodepool"];
 
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
-    let mut wrong = Vec::new();
+    let mut wrong = licences::check(root)?;
     for (folder, refused) in WALLS {
         let manifest = fs::read_to_string(root.join(folder).join("Cargo.toml")).context(folder)?;
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
@@ -57,7 +59,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 
 fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for folder in ["src", "crates", "xtask/src", "dev/harness/src", "tests"] {
+    for folder in ["src", "crates", "xtask/src", "dev/harness/src", "benches/ours/src", "tests"] {
         found.extend(rust_files(&root.join(folder))?);
     }
     Ok(found)

@@ -1,6 +1,6 @@
 //! The CRDs as the API server gets them: the types' schemas plus what it enforces.
 //!
-//! A type says the shape; [`RULES`] says the limits, one row per node of a schema, so that the
+//! A type says the shape; `rules` says the limits, one row per node of a schema, so that the
 //! table can be held against Karpenter's. Messages name the field they are about.
 
 use kube::CustomResourceExt;
@@ -64,6 +64,9 @@ fn clean(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("nullable");
+            if let Some(Value::Array(values)) = fields.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
             let combined = ["anyOf", "oneOf"].into_iter().find(|key| fields.contains_key(*key));
             if let Some(key) = combined
                 && !fields.contains_key("x-kubernetes-int-or-string")
@@ -120,4 +123,38 @@ fn apply(schema: &mut Value, kind: &str, path: &str, fragment: &Fragment) -> Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn optional_fields_are_absent_never_null() {
+        fn nulls(value: &Value, path: &str, found: &mut Vec<String>) {
+            match value {
+                Value::Null => found.push(path.to_owned()),
+                Value::Array(items) => items.iter().for_each(|item| nulls(item, &format!("{path}[]"), found)),
+                Value::Object(fields) => {
+                    fields.iter().for_each(|(name, value)| nulls(value, &format!("{path}.{name}"), found));
+                    if fields.contains_key("nullable") {
+                        found.push(format!("{path}.nullable"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        for (kind, crd) in all().unwrap() {
+            nulls(&crd, &kind, &mut found);
+        }
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_rule_for_no_node_is_an_error() {
+        let mut schema = json!({ "properties": { "spec": { "type": "object" } } });
+        let error = apply(&mut schema, "NodePool", "spec.weight", &Fragment(serde_json::Map::new())).unwrap_err();
+        assert_eq!(error.to_string(), "NodePool: the schema has no spec.weight, for which there is a rule");
+    }
 }

@@ -195,6 +195,44 @@ pub enum AmiFamily {
     Windows2025,
 }
 
+impl AmiFamily {
+    /// As in `amiFamily`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Al2 => "AL2",
+            Self::Al2023 => "AL2023",
+            Self::Bottlerocket => "Bottlerocket",
+            Self::Custom => "Custom",
+            Self::Windows2019 => "Windows2019",
+            Self::Windows2022 => "Windows2022",
+            Self::Windows2025 => "Windows2025",
+        }
+    }
+
+    /// The family of an alias, given the part before the `@`.
+    pub fn of_alias(family: &str) -> Option<Self> {
+        Some(match family {
+            "al2" => Self::Al2,
+            "al2023" => Self::Al2023,
+            "bottlerocket" => Self::Bottlerocket,
+            "windows2019" => Self::Windows2019,
+            "windows2022" => Self::Windows2022,
+            "windows2025" => Self::Windows2025,
+            _ => return None,
+        })
+    }
+}
+
+impl Ec2NodeClassSpec {
+    /// The family: the class's own word, else its alias's.
+    pub fn family(&self) -> AmiFamily {
+        let aliases = self.ami_selector_terms.iter().filter_map(|term| term.alias.as_deref()?.split_once('@'));
+        self.ami_family
+            .or_else(|| aliases.map(|(family, _)| family).find_map(AmiFamily::of_alias))
+            .unwrap_or(AmiFamily::Custom)
+    }
+}
+
 /// A block device of the instances.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -248,6 +286,15 @@ pub struct BlockDevice {
 pub enum InstanceStorePolicy {
     #[serde(rename = "RAID0")]
     Raid0,
+}
+
+impl InstanceStorePolicy {
+    /// As in `instanceStorePolicy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raid0 => "RAID0",
+        }
+    }
 }
 
 /// The instance metadata service.

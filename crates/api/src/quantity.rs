@@ -84,6 +84,15 @@ pub fn units(text: &str) -> Result<i64, QuantityError> {
     scaled(text, 0)
 }
 
+/// The shortest text for a whole quantity in its own kind of suffix, as Go's library writes it: `1024Gi` is `1Ti`,
+/// `2000G` is `2T`. What is not one stays as it is.
+pub fn canonical(text: &str) -> String {
+    let Ok(amount) = units(text) else {
+        return text.to_owned();
+    };
+    if text.ends_with('i') { format_bytes(amount) } else { format_suffixed(amount, 1000, DECIMAL) }
+}
+
 /// The text for thousandths of a unit: `1500` is `1500m`, `2000` is `2`.
 pub fn format_milli(milli: i64) -> String {
     if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
@@ -91,11 +100,17 @@ pub fn format_milli(milli: i64) -> String {
 
 /// The text for an amount of bytes, with the largest binary suffix that loses nothing.
 pub fn format_bytes(bytes: i64) -> String {
-    let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let mut amount = bytes;
+    format_suffixed(bytes, 1024, BINARY)
+}
+
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+const DECIMAL: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+
+/// The text with the largest suffix that loses nothing.
+fn format_suffixed(mut amount: i64, base: i64, suffixes: [&str; 7]) -> String {
     let mut step = 0;
-    while amount != 0 && amount % 1024 == 0 && step + 1 < suffixes.len() {
-        amount /= 1024;
+    while amount != 0 && amount % base == 0 && step + 1 < suffixes.len() {
+        amount /= base;
         step += 1;
     }
     format!("{amount}{}", suffixes[step])

@@ -63,7 +63,7 @@ fn node_pool(all: &mut Rows) {
     );
     all.row("spec.replicas", json!({ "minimum": 0 }));
     all.row("spec.weight", json!({ "minimum": 1, "maximum": 100 }));
-    all.row("spec.disruption", json!({ "default": { "consolidateAfter": "0s" }, "required": ["consolidateAfter"] }));
+    all.row("spec.disruption", json!({ "default": { "consolidateAfter": "0s" } }));
     all.row("spec.disruption.consolidateAfter", json!({ "pattern": LIFETIME, "default": "0s" }));
     all.row(
         "spec.disruption.budgets",
@@ -86,7 +86,7 @@ fn node_pool(all: &mut Rows) {
     );
     all.row("spec.disruption.budgets[].duration", json!({ "pattern": "^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$" }));
     all.row("spec.template.metadata.annotations", json!({ "x-kubernetes-map-type": "granular" }));
-    let allowed = aws_keys(AWS_NODE_KEYS);
+    let allowed = aws_keys(AwsKeys::OfNodes);
     all.row("spec.template.metadata.labels", json!({
         "maxProperties": 100, "x-kubernetes-map-type": "atomic",
         "x-kubernetes-validations": [
@@ -111,7 +111,7 @@ fn node_pool(all: &mut Rows) {
             ("self.kind == oldSelf.kind", "nodeClassRef.kind is immutable"),
         ],
     );
-    requirement_keys(all, "spec.template.spec.requirements[].key", true, AWS_NODE_KEYS);
+    requirement_keys(all, "spec.template.spec.requirements[].key", true, AwsKeys::OfNodes);
     all.row("status.nodes", json!({ "default": 0 }));
     conditions(all, false);
 }
@@ -119,7 +119,7 @@ fn node_pool(all: &mut Rows) {
 fn node_claim(all: &mut Rows) {
     all.cel("spec", &[("self == oldSelf", "spec is immutable")]);
     node_spec(all, "spec");
-    requirement_keys(all, "spec.requirements[].key", false, AWS_NODE_KEYS);
+    requirement_keys(all, "spec.requirements[].key", false, AwsKeys::OfNodes);
     conditions(all, true);
 }
 
@@ -156,7 +156,7 @@ fn node_overlay(all: &mut Rows) {
     all.row("spec.requirements[].key", json!({ "pattern": KEY, "maxLength": 316 }));
     all.row("spec.requirements[].values", json!({ "x-kubernetes-list-type": "atomic" }));
     all.row("spec.requirements[].values[]", json!({ "pattern": LABEL_VALUE, "maxLength": 63 }));
-    requirement_keys(all, "spec.requirements[].key", false, AWS_OVERLAY_KEYS);
+    requirement_keys(all, "spec.requirements[].key", false, AwsKeys::OfTypes);
     conditions(all, false);
 }
 
@@ -169,8 +169,8 @@ fn capacity_buffer(all: &mut Rows) {
                 "podTemplateRef: needs replicas or limits",
             ),
             (
-                "has(self.podTemplateRef) != has(self.scalableRef)",
-                "podTemplateRef and scalableRef: exactly one must be set",
+                "!(has(self.podTemplateRef) && has(self.scalableRef))",
+                "podTemplateRef and scalableRef exclude each other",
             ),
         ],
     );
@@ -213,6 +213,7 @@ fn node_spec(all: &mut Rows, spec: &str) {
     all.row(format!("{spec}.requirements[].key"), json!({ "pattern": KEY, "maxLength": 316 }));
     all.row(format!("{spec}.requirements[].minValues"), json!({ "minimum": 1, "maximum": 50, "format": null }));
     all.row(format!("{spec}.requirements[].values"), json!({ "x-kubernetes-list-type": "atomic" }));
+    // In Karpenter's CRDs this stands on the list, where the API server does not look; no label can have other values.
     all.row(format!("{spec}.requirements[].values[]"), json!({ "pattern": LABEL_VALUE, "maxLength": 63 }));
 }
 
@@ -225,12 +226,12 @@ fn in_needs_values() -> Value {
 
 fn bounds_need_one_integer() -> Value {
     json!({
-        "rule": "self.all(x, x.operator in ['Gt', 'Lt', 'Gte', 'Lte'] ? has(x.values) && x.values.size() == 1 && x.values[0].matches('^[0-9]+$') : true)",
+        "rule": "self.all(x, x.operator in ['Gt', 'Lt', 'Gte', 'Lte'] ? has(x.values) && x.values.size() == 1 && x.values[0].matches('^0*[0-9]{1,18}$') : true)",
         "message": "requirements: operators Gt, Lt, Gte and Lte need exactly one integer that is not negative",
     })
 }
 
-fn requirement_keys(all: &mut Rows, path: &str, not_nodepool: bool, aws: usize) {
+fn requirement_keys(all: &mut Rows, path: &str, not_nodepool: bool, aws: AwsKeys) {
     let allowed = aws_keys(aws);
     let aws_rule = format!("self in {allowed} || !self.find('^([^/]+)').endsWith('karpenter.k8s.aws')");
     let mut rules = vec![
@@ -250,20 +251,29 @@ fn requirement_keys(all: &mut Rows, path: &str, not_nodepool: bool, aws: usize) 
     all.cel(path, &rules);
 }
 
-/// How far down the list of AWS keys a kind may go: overlays select types, not launches.
-const AWS_NODE_KEYS: usize = usize::MAX;
-const AWS_OVERLAY_KEYS: usize = 24;
+/// Which of AWS' keys a kind may require: overlays select types, not launches.
+#[derive(Clone, Copy, PartialEq)]
+enum AwsKeys {
+    OfNodes,
+    OfTypes,
+}
 
-fn aws_keys(most: usize) -> String {
-    let launch_time = [
-        labels::CAPACITY_RESERVATION_ID,
-        labels::CAPACITY_RESERVATION_TYPE,
-        labels::CAPACITY_RESERVATION_INTERRUPTIBLE,
-    ];
-    let of_types =
-        labels::WELL_KNOWN.iter().filter(|key| key.starts_with("karpenter.k8s.aws/") && !launch_time.contains(key));
-    let all = of_types.chain(&launch_time).chain(&[labels::PLACEMENT_GROUP_ID, labels::PLACEMENT_GROUP_PARTITION]);
-    format!("[{}]", all.take(most).map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", "))
+/// Keys that are decided with a launch rather than by the instance type.
+const LAUNCH_KEYS: [&str; 6] = [
+    labels::INSTANCE_TENANCY,
+    labels::CAPACITY_RESERVATION_ID,
+    labels::CAPACITY_RESERVATION_TYPE,
+    labels::CAPACITY_RESERVATION_INTERRUPTIBLE,
+    labels::PLACEMENT_GROUP_ID,
+    labels::PLACEMENT_GROUP_PARTITION,
+];
+
+/// The keys as a list of CEL.
+fn aws_keys(allowed: AwsKeys) -> String {
+    let is_of_type = |key: &&&str| key.starts_with("karpenter.k8s.aws/") && !LAUNCH_KEYS.contains(key);
+    let of_types = labels::WELL_KNOWN.iter().filter(is_of_type);
+    let of_launches = LAUNCH_KEYS.iter().filter(|_| allowed == AwsKeys::OfNodes);
+    format!("[{}]", of_types.chain(of_launches).map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", "))
 }
 
 fn conditions(all: &mut Rows, may_be_empty: bool) {
@@ -305,13 +315,14 @@ fn ec2_node_class(all: &mut Rows) {
     for (alias, family) in families {
         spec.push(json!({
             "rule": format!("!has(self.amiFamily) || !self.amiSelectorTerms.exists(x, has(x.alias) && x.alias.find('^[^@]+') == '{alias}') || self.amiFamily in ['{family}', 'Custom']"),
-            "message": format!("amiFamily: with an {alias} alias it must be {family} or Custom"),
+            "message": format!("amiFamily: with an alias of {alias} it must be {family} or Custom"),
         }));
     }
     spec.push(json!({
         "rule": "has(self.amiFamily) || self.amiSelectorTerms.exists(x, has(x.alias))",
         "message": "amiFamily: must be set when amiSelectorTerms has no alias",
     }));
+    // Karpenter lets the spec itself be absent, with which nothing could be launched: here it is required.
     all.row(
         "spec",
         json!({
@@ -433,7 +444,7 @@ fn ami_terms(all: &mut Rows) {
             "message": "alias: the family must be one of al2, al2023, bottlerocket, windows2019, windows2022, windows2025",
         },
         {
-            "rule": "self.find('^[^@]+') in ['windows2019', 'windows2022', 'windows2025'] ? self.find('[^@]+$') == 'latest' : true",
+            "rule": "self.find('^[^@]+') in ['windows2019', 'windows2022', 'windows2025'] ? self.split('@')[1] == 'latest' : true",
             "message": "alias: windows families know the version latest only",
         },
     ]}));

@@ -82,7 +82,7 @@ impl Wire {
                 if let Some((name, usd)) = price(&product) {
                     all.insert(name, usd);
                 } else {
-                    tracing::debug!("a product of the price list has no hourly price")
+                    tracing::debug!("a product of the price list has no hourly price");
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Wire {
             .ec2
             .create_fleet()
             .r#type(ec2::FleetType::Instant)
-            .client_token(&launch.claim_uid)
+            .client_token(&launch.client_token)
             .target_capacity_specification(target)
             .set_context(launch.context.clone())
             .tag_specifications(tagged(ec2::ResourceType::Instance, &launch.tags))

@@ -71,7 +71,7 @@ impl Class {
     }
 
     pub(crate) fn family(&self) -> AmiFamily {
-        ami::family(&self.object.spec)
+        self.object.spec.family()
     }
 
     pub(crate) fn learn_subnets(&mut self, at: Timestamp, result: Result<Vec<Subnet>, CallError>) {
@@ -80,7 +80,7 @@ impl Class {
             subnets.dedup_by(|a, b| a.id == b.id);
             subnets
         });
-        self.subnets = Some(Answer { at, result });
+        learn(&mut self.subnets, at, result);
     }
 
     pub(crate) fn learn_groups(&mut self, at: Timestamp, result: Result<Vec<SecurityGroup>, CallError>) {
@@ -89,15 +89,15 @@ impl Class {
             groups.dedup_by(|a, b| a.id == b.id);
             groups
         });
-        self.groups = Some(Answer { at, result });
+        learn(&mut self.groups, at, result);
     }
 
     pub(crate) fn learn_images(&mut self, at: Timestamp, result: Result<Images, CallError>) {
-        self.images = Some(Answer { at, result });
+        learn(&mut self.images, at, result);
     }
 
     pub(crate) fn learn_profile(&mut self, at: Timestamp, result: Result<(), CallError>) {
-        self.profile = Some(Answer { at, result });
+        learn(&mut self.profile, at, result);
     }
 
     /// The reads that are due, by verb, or when the next one is.
@@ -121,7 +121,7 @@ impl Class {
         };
         let (class, generation) = (self.name().to_owned(), self.generation());
         let spec = &self.object.spec;
-        if is_due(self.subnets.as_ref().map(|a| a.at), SUBNETS_EVERY) {
+        if is_due(had_at(self.subnets.as_ref()), SUBNETS_EVERY) {
             let queries =
                 spec.subnet_selector_terms.iter().map(|t| filters(t.tags.as_ref(), &[("subnet-id", t.id.as_ref())]));
             let call = Call::Subnets { class: class.clone(), generation, queries: queries.collect() };
@@ -129,7 +129,7 @@ impl Class {
         }
         let none = |empty: bool, every| if empty { NOTHING_EVERY } else { every };
         let no_groups = self.groups.as_ref().is_some_and(|a| a.result.as_ref().is_ok_and(Vec::is_empty));
-        if is_due(self.groups.as_ref().map(|a| a.at), none(no_groups, GROUPS_EVERY)) {
+        if is_due(had_at(self.groups.as_ref()), none(no_groups, GROUPS_EVERY)) {
             let queries = spec
                 .security_group_selector_terms
                 .iter()
@@ -139,14 +139,14 @@ impl Class {
         }
         let no_images = self.images.as_ref().is_some_and(|a| a.result.as_ref().is_ok_and(|i| i.images.is_empty()));
         if let Some(kubernetes) = kubernetes
-            && is_due(self.images.as_ref().map(|a| a.at), none(no_images, IMAGES_EVERY))
+            && is_due(had_at(self.images.as_ref()), none(no_images, IMAGES_EVERY))
         {
             let parameters = self.parameters(kubernetes).into_iter().map(|parameter| parameter.name).collect();
             let queries = spec.ami_selector_terms.iter().filter_map(image_query).collect();
             due.push(("images", Call::Images { class: class.clone(), generation, parameters, queries }));
         }
         if let Some(profile) = self.managed_profile(settings)
-            && is_due(self.profile.as_ref().map(|a| a.at), PROFILE_EVERY)
+            && is_due(had_at(self.profile.as_ref()), PROFILE_EVERY)
         {
             due.push(("instance-profile", Call::EnsureInstanceProfile { class, profile }));
         }
@@ -250,11 +250,10 @@ impl Class {
                 other => verdict(other),
             },
         );
-        status.subnets = found(subnets).map(|all| {
-            let status =
-                |s: &Subnet| SubnetStatus { id: s.id.clone(), zone: s.zone.clone(), zone_id: some(&s.zone_id) };
-            all.iter().map(status).collect()
-        });
+        if let Some(answer) = subnets {
+            let told = |s: &Subnet| SubnetStatus { id: s.id.clone(), zone: s.zone.clone(), zone_id: some(&s.zone_id) };
+            status.subnets = found(answer).map(|all| all.iter().map(told).collect());
+        }
         let groups = known(self.groups.as_ref());
         judge(
             names::SECURITY_GROUPS_READY,
@@ -267,21 +266,25 @@ impl Class {
                 other => verdict(other),
             },
         );
-        status.security_groups = found(groups)
-            .map(|all| all.iter().map(|g| SecurityGroupStatus { id: g.id.clone(), name: some(&g.name) }).collect());
+        if let Some(answer) = groups {
+            let told = |g: &SecurityGroup| SecurityGroupStatus { id: g.id.clone(), name: some(&g.name) };
+            status.security_groups = found(answer).map(|all| all.iter().map(told).collect());
+        }
         let amis = cluster.map(|cluster| self.amis(&cluster.version, now)).unwrap_or_default();
         let alias = cluster.map_or(Ok(()), |cluster| ami::check_alias(&spec.ami_selector_terms, &cluster.version));
         judge(
             names::AMIS_READY,
             match (alias, known(self.images.as_ref())) {
-                (Err(unsupported), _) => Err(("AMINotFound".to_owned(), unsupported.to_string())),
+                (Err(unsupported), _) => Err(("UnsupportedAlias".to_owned(), unsupported.to_string())),
                 (Ok(()), Some(Ok(_))) if amis.is_empty() => {
                     Err(nothing("AMINotFound", "spec.amiSelectorTerms resolved to no image", &spec.ami_selector_terms))
                 }
                 (Ok(()), other) => verdict(other),
             },
         );
-        status.amis = (!amis.is_empty()).then_some(amis);
+        if self.images.is_some() {
+            status.amis = (!amis.is_empty()).then_some(amis);
+        }
         match (&spec.instance_profile, self.managed_profile(settings)) {
             (Some(profile), _) => {
                 status.instance_profile = Some(profile.clone());
@@ -289,7 +292,9 @@ impl Class {
             }
             (None, Some(profile)) => {
                 let made = known(self.profile.as_ref());
-                status.instance_profile = matches!(made, Some(Ok(()))).then_some(profile.name);
+                if let Some(made) = made {
+                    status.instance_profile = made.is_ok().then_some(profile.name);
+                }
                 judge(names::INSTANCE_PROFILE_READY, verdict(made));
             }
             (None, None) => {
@@ -310,8 +315,12 @@ impl Class {
         );
         let dependencies = judged.iter().all(|(_, verdict)| matches!(verdict, Ok(true)));
         judged.push((names::VALIDATION_SUCCEEDED, self.validate(cluster, dependencies)));
-        let ready = judged.iter().all(|(_, verdict)| matches!(verdict, Ok(true)));
         for (condition, verdict) in judged {
+            // After a restart nothing is known yet; what was judged of this very spec stands until it is.
+            let stands = conditions::get(Some(&list), condition).is_some_and(|c| c.observed_generation == generation);
+            if verdict == Ok(false) && stands {
+                continue;
+            }
             let (value, reason, message) = match &verdict {
                 // Launches are not tried by dry run here: the first real one tells.
                 Ok(true) if condition == names::VALIDATION_SUCCEEDED => ("True", "DryRunDisabled", ""),
@@ -324,18 +333,13 @@ impl Class {
             };
             conditions::set(&mut list, condition, value, reason, message, generation, now);
         }
-        let not_true: Vec<String> = list
-            .iter()
-            .filter(|c| c.type_ != names::READY && c.status != "True")
-            .map(|c| format!("{}={}", c.type_, c.status))
-            .collect();
-        let is_false = list.iter().any(|c| c.type_ != names::READY && c.status == "False");
-        let (value, reason) = match (ready, is_false) {
+        let missing = || list.iter().filter(|c| c.type_ != names::READY && c.status != "True");
+        let message = missing().map(|c| format!("{}={}", c.type_, c.status)).collect::<Vec<_>>().join(", ");
+        let (value, reason) = match (missing().next().is_none(), missing().any(|c| c.status == "False")) {
             (true, _) => ("True", names::READY),
             (false, true) => ("False", "UnhealthyDependents"),
             (false, false) => ("Unknown", "ReconcilingDependents"),
         };
-        let message = not_true.join(", ");
         conditions::set(&mut list, names::READY, value, reason, &message, generation, now);
         status.conditions = Some(list);
         status
@@ -375,12 +379,24 @@ impl Class {
     }
 }
 
+/// What was found stays true while asking again fails; the failure is told by whoever asked.
+fn learn<T>(known: &mut Option<Answer<T>>, at: Timestamp, result: Result<T, CallError>) {
+    if result.is_ok() || known.as_ref().is_none_or(|answer| answer.result.is_err()) {
+        *known = Some(Answer { at, result });
+    }
+}
+
+/// When an answer was had; a refusal is none, and when to ask again is its back-off's business.
+fn had_at<T>(answer: Option<&Answer<T>>) -> Option<Timestamp> {
+    answer.filter(|answer| answer.result.is_ok()).map(|answer| answer.at)
+}
+
 fn known<T>(answer: Option<&Answer<T>>) -> Option<Result<&T, &CallError>> {
     answer.map(|answer| answer.result.as_ref())
 }
 
-fn found<'a, T>(answer: Option<Result<&'a Vec<T>, &'a CallError>>) -> Option<&'a Vec<T>> {
-    answer.and_then(Result::ok).filter(|all| !all.is_empty())
+fn found<'a, T>(answer: Result<&'a Vec<T>, &'a CallError>) -> Option<&'a Vec<T>> {
+    answer.ok().filter(|all| !all.is_empty())
 }
 
 /// `Ok(false)`: not known yet; `Err`: reason and message of a condition that is False.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use base64::Engine;
 use karpenter_api::ec2nodeclass::{AmiStatus, InstanceStorePolicy, MetadataOptions as ApiMetadata};
 use karpenter_api::{NodeClaim, RequirementSpec, Taint, labels as keys, taints};
-use karpenter_core::Resources;
-use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, Offering, Price};
+use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, NodeClassState, Offering, Price};
 use karpenter_core::requirements::{Requirement, Requirements};
 use karpenter_core::resources::PODS;
+use karpenter_core::{Cloud, Resources};
 
 use crate::call::{BlockDevice, Call, FleetConfig, Launch, LaunchKnowledge, LaunchTemplate, MetadataOptions, Override};
 use crate::class::Class;
@@ -35,14 +35,21 @@ impl Candidate {
 }
 
 /// Plans the launch. Everything that can go wrong is told apart: see `LaunchProblem`.
-pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> {
+pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, LaunchProblem> {
     let class_name = &claim.spec.node_class_ref.name;
-    let not_ready = || LaunchProblem::NodeClassNotReady(format!("EC2NodeClass {class_name:?} is not ready"));
-    let class = aws.classes.get(class_name).filter(|class| !class.is_deleting()).ok_or_else(not_ready)?;
-    let status = class.object.status.as_ref().ok_or_else(not_ready)?;
-    if !karpenter_core::conditions::is_true(status.conditions.as_deref(), karpenter_api::conditions::READY) {
-        return Err(not_ready());
-    }
+    let missing = |what| LaunchProblem::InsufficientCapacity(format!("EC2NodeClass {class_name:?} {what}"));
+    let class = match aws.node_class(class_name) {
+        NodeClassState::NotFound => return Err(missing("is not there")),
+        NodeClassState::Terminating => return Err(missing("is being deleted")),
+        NodeClassState::NotReady { reason, message } => {
+            let text = format!("EC2NodeClass {class_name:?} is not ready: {reason}: {message}");
+            return Err(LaunchProblem::NodeClassNotReady(text));
+        }
+        NodeClassState::Unknown => None,
+        NodeClassState::Ready { .. } => aws.classes.get(class_name),
+    };
+    let class = class.ok_or_else(|| LaunchProblem::NotYet(format!("EC2NodeClass {class_name:?} is not judged yet")))?;
+    let status = class.object.status.clone().unwrap_or_default();
     let cluster = aws.cluster().ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
     let rows =
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
@@ -73,7 +80,7 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> 
     tags.insert(keys::TAG_NODECLAIM_UID.to_owned(), uid.clone());
     Ok(Call::Launch(Box::new(Launch {
         claim: name,
-        client_token: uid.clone(),
+        client_token: token(&uid, attempt),
         claim_uid: uid,
         spot,
         allocation_strategy: if spot { "price-capacity-optimized" } else { "lowest-price" },
@@ -82,22 +89,26 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim) -> Result<Call, LaunchProblem> 
         context: class.object.spec.context.clone(),
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
-            annotations: annotations(class),
+            annotations: annotations(class, aws.cluster_ca()),
             ..LaunchKnowledge::default()
         },
     })))
 }
 
-/// What a claim is told of the class it was launched with.
-pub(crate) fn annotations(class: &Class) -> BTreeMap<String, String> {
-    let hash = karpenter_api::hash::ec2_node_class_hash(&class.object);
+/// The first launch has the claim's own token; each one after a launch that ended without an instance has another, as
+/// EC2 would only repeat its earlier answer.
+fn token(uid: &str, attempt: u32) -> String {
+    if attempt == 0 { uid.to_owned() } else { format!("{uid}-{attempt}") }
+}
+
+/// What a claim is told of the class it was launched with; no hash before the CA that goes into it is known.
+pub(crate) fn annotations(class: &Class, cluster_ca: Option<&str>) -> BTreeMap<String, String> {
+    let hash = cluster_ca.map(|ca| karpenter_api::hash::ec2_node_class_hash(&class.object, ca));
+    let version = hash.as_ref().map(|_| karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION.to_owned());
     let profile = class.object.status.as_ref().and_then(|status| status.instance_profile.clone());
     [
-        Some((keys::EC2_NODE_CLASS_HASH.to_owned(), hash)),
-        Some((
-            keys::EC2_NODE_CLASS_HASH_VERSION.to_owned(),
-            karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION.to_owned(),
-        )),
+        hash.map(|hash| (keys::EC2_NODE_CLASS_HASH.to_owned(), hash)),
+        version.map(|version| (keys::EC2_NODE_CLASS_HASH_VERSION.to_owned(), version)),
         profile.map(|profile| (keys::INSTANCE_PROFILE_NAME.to_owned(), profile)),
     ]
     .into_iter()

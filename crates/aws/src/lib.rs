@@ -28,6 +28,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
 use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
 use call::Call;
@@ -93,11 +94,21 @@ impl Aws {
         !self.types.is_empty()
     }
 
+    /// What a write of ours returned. It may come after the object's end was seen, which it must not undo.
+    pub fn node_class_written(&mut self, class: Ec2NodeClass, now: Timestamp) -> Vec<Observation> {
+        let known = class.metadata.name.as_ref().and_then(|name| self.classes.get(name));
+        if known.is_some_and(|known| known.object.metadata.uid == class.metadata.uid) {
+            return self.node_class_applied(class, now);
+        }
+        Vec::new()
+    }
+
     pub fn node_class_applied(&mut self, class: Ec2NodeClass, _now: Timestamp) -> Vec<Observation> {
         let Some(name) = class.metadata.name.clone() else {
             return Vec::new();
         };
         match self.classes.get_mut(&name) {
+            Some(known) if is_older(&class.metadata, &known.object.metadata) => {}
             Some(known) if known.object.metadata.uid == class.metadata.uid => {
                 let was_ready = is_ready(&known.object);
                 let changed = known.update(class);
@@ -198,9 +209,8 @@ impl Aws {
             return Vec::new();
         }
         self.stale = false;
-        let rows: BTreeMap<_, _> =
-            self.classes.iter().map(|(name, class)| (name.clone(), self.rows_of(class))).collect();
-        self.rows = rows;
+        let rows = self.classes.iter().filter_map(|(name, class)| Some((name.clone(), self.rows_of(class)?)));
+        self.rows = rows.collect();
         vec![Observation::CatalogueChanged]
     }
 
@@ -216,14 +226,21 @@ impl Aws {
         self.cluster.as_ref()
     }
 
-    fn rows_of(&self, class: &Class) -> Arc<[Arc<InstanceType>]> {
+    /// `None` while the class's subnets are not known: there is a difference between nothing and not yet.
+    /// The cluster's CA as its nodes get it, once it is known.
+    pub(crate) fn cluster_ca(&self) -> Option<&str> {
+        let described = || self.cluster.as_ref().map(|cluster| cluster.certificate_authority.as_str());
+        self.settings.cluster_ca.as_deref().or_else(described)
+    }
+
+    fn rows_of(&self, class: &Class) -> Option<Arc<[Arc<InstanceType>]>> {
         let spec = &class.object.spec;
         let family = class.family();
         let sizing = Sizing { family, spec, settings: &self.settings };
-        let subnets = class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok());
-        let zones: BTreeMap<&str, &str> =
-            subnets.into_iter().flatten().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
-        self.types
+        let subnets = class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok())?;
+        let zones: BTreeMap<&str, &str> = subnets.iter().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
+        let rows = self
+            .types
             .iter()
             // AWS: Amazon Linux 2023 does not start on the first Graviton.
             .filter(|info| !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023 && info.name.starts_with("a1.")))
@@ -233,8 +250,8 @@ impl Aws {
                 let (capacity, allocatable) = sizing.of(info);
                 Arc::new(InstanceType { name: info.name.clone(), requirements, capacity, allocatable, offerings })
             })
-            .filter(|row| !row.offerings.is_empty())
-            .collect()
+            .filter(|row| !row.offerings.is_empty());
+        Some(rows.collect())
     }
 
     fn offerings(&self, info: &InstanceTypeInfo, zones: &BTreeMap<&str, &str>) -> Vec<Offering> {
@@ -297,8 +314,8 @@ impl Cloud for Aws {
         }
     }
 
-    fn launch(&self, claim: &NodeClaim, _now: Timestamp) -> Result<Call, LaunchProblem> {
-        launch::plan(self, claim)
+    fn launch(&self, claim: &NodeClaim, attempt: u32, _now: Timestamp) -> Result<Call, LaunchProblem> {
+        launch::plan(self, claim, attempt)
     }
 
     fn find(&self, claim: &NodeClaim) -> Call {

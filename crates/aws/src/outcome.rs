@@ -43,9 +43,9 @@ impl Aws {
     ) -> LaunchOutcome {
         let fleet = match result {
             Ok(fleet) => fleet,
-            // The token was used with other parameters: the instance exists, look it up.
-            Err(error) if error.uncertain || error.code == "IdempotentParameterMismatch" => {
-                return LaunchOutcome::Unknown(error.to_string());
+            Err(error) if error.uncertain => return LaunchOutcome::Unknown(error.to_string()),
+            Err(error) if error.code == "IdempotentParameterMismatch" => {
+                return LaunchOutcome::TokenSpent(error.to_string());
             }
             Err(error) if is_capacity_error(&error) => {
                 return LaunchOutcome::InsufficientCapacity(error.to_string());
@@ -99,7 +99,8 @@ impl Aws {
             return LaunchOutcome::NotFound;
         };
         let class = instance.tags.get(keys::EC2_NODE_CLASS).cloned().unwrap_or_default();
-        let annotations = self.classes.get(&class).map(launch::annotations).unwrap_or_default();
+        let annotations =
+            self.classes.get(&class).map(|class| launch::annotations(class, self.cluster_ca())).unwrap_or_default();
         self.learnt(
             &class,
             &annotations,

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use karpenter_api::labels as keys;
 use karpenter_core::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use karpenter_core::fact::About;
-use karpenter_core::{Decision, Fact, World};
+use karpenter_core::{Decision, Fact, World, conditions};
 use serde_json::json;
 
 use crate::Aws;
@@ -81,7 +81,8 @@ impl Aws {
         let any = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
         [
             (format!("tag:{}", keys::TAG_CLUSTER), vec![self.settings.cluster_name.clone()]),
-            ("tag-key".to_owned(), any(&[keys::NODEPOOL])),
+            (format!("tag:{}", keys::NODEPOOL), any(&["*"])),
+            (format!("tag:{}", keys::EC2_NODE_CLASS), any(&["*"])),
             ("instance-state-name".to_owned(), any(&["pending", "running", "shutting-down", "stopping", "stopped"])),
         ]
         .into_iter()
@@ -91,7 +92,7 @@ impl Aws {
     /// A class in use: finalizer and hash, polls, status.
     fn keep(&self, world: &World, class: &Class, now: Timestamp, decision: &mut Decision<Call>) {
         let subject = format!("EC2NodeClass/{}", class.name());
-        if let Some(write) = stamp(class) {
+        if let Some(write) = stamp(class, self.cluster_ca()) {
             decision.kube(world, now, ActionKey::new(subject, "write"), write);
             return;
         }
@@ -110,7 +111,9 @@ impl Aws {
                 "status": status,
             });
             let write = KubeWrite::Patch { object: reference(class), part: Part::Status, patch };
-            decision.kube(world, now, ActionKey::new(subject, "write"), write);
+            let before = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
+            let facts = conditions::turned(&about(class), before, status.conditions.as_deref());
+            decision.kube_then(world, now, ActionKey::new(subject, "write"), write, facts);
         }
     }
 
@@ -129,12 +132,7 @@ impl Aws {
             .collect();
         if !users.is_empty() {
             decision.facts.push(Fact::Event {
-                object: About {
-                    kind: "EC2NodeClass",
-                    namespace: String::new(),
-                    name: class.name().to_owned(),
-                    uid: class.object.metadata.uid.clone().unwrap_or_default(),
-                },
+                object: about(class),
                 warning: false,
                 reason: "WaitingOnNodeClaimTermination",
                 message: format!(
@@ -163,20 +161,25 @@ impl Aws {
             "resourceVersion": class.object.metadata.resource_version,
         }});
         let write = KubeWrite::Patch { object: reference(class), part: Part::Main, patch };
-        decision.kube(world, now, ActionKey::new(subject, "write"), write);
+        let message = format!("Finalizer {} removed", keys::EC2_NODE_CLASS_FINALIZER);
+        let told = Fact::Event { object: about(class), warning: false, reason: "Finalized", message };
+        decision.kube_then(world, now, ActionKey::new(subject, "write"), write, vec![told]);
     }
 }
 
-/// Finalizer and hash annotations, if they are not as they should be.
-fn stamp(class: &Class) -> Option<KubeWrite> {
+/// Finalizer and hash annotations, if they are not as they should be. There is no hash before the CA is known: a wrong
+/// one would make every node look drifted.
+fn stamp(class: &Class, cluster_ca: Option<&str>) -> Option<KubeWrite> {
     let meta = &class.object.metadata;
-    let hash = karpenter_api::hash::ec2_node_class_hash(&class.object);
+    let hash = cluster_ca.map(|ca| karpenter_api::hash::ec2_node_class_hash(&class.object, ca));
     let version = karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION;
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let finalizers = meta.finalizers.clone().unwrap_or_default();
     let held = finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER);
-    let current = annotation(keys::EC2_NODE_CLASS_HASH) == Some(hash.as_str())
-        && annotation(keys::EC2_NODE_CLASS_HASH_VERSION) == Some(version);
+    let current = hash.as_deref().is_none_or(|hash| {
+        annotation(keys::EC2_NODE_CLASS_HASH) == Some(hash)
+            && annotation(keys::EC2_NODE_CLASS_HASH_VERSION) == Some(version)
+    });
     if held && current {
         return None;
     }
@@ -184,12 +187,21 @@ fn stamp(class: &Class) -> Option<KubeWrite> {
     if !held {
         all.push(keys::EC2_NODE_CLASS_FINALIZER.to_owned());
     }
-    let patch = json!({ "metadata": {
-        "finalizers": all,
-        "annotations": { keys::EC2_NODE_CLASS_HASH: hash, keys::EC2_NODE_CLASS_HASH_VERSION: version },
-        "resourceVersion": meta.resource_version,
-    }});
+    let mut patch = json!({ "metadata": { "finalizers": all, "resourceVersion": meta.resource_version } });
+    if let Some(hash) = hash {
+        patch["metadata"]["annotations"] =
+            json!({ keys::EC2_NODE_CLASS_HASH: hash, keys::EC2_NODE_CLASS_HASH_VERSION: version });
+    }
     Some(KubeWrite::Patch { object: reference(class), part: Part::Main, patch })
+}
+
+fn about(class: &Class) -> About {
+    About {
+        kind: "EC2NodeClass",
+        namespace: String::new(),
+        name: class.name().to_owned(),
+        uid: class.object.metadata.uid.clone().unwrap_or_default(),
+    }
 }
 
 fn reference(class: &Class) -> ObjectRef {

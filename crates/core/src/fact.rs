@@ -13,6 +13,14 @@ pub struct About {
     pub uid: String,
 }
 
+/// Where a claim or node belongs: what metrics are labelled with. Empty is what is not known (yet).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    pub pool: String,
+    pub capacity_type: String,
+    pub zone: String,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fact {
@@ -69,7 +77,7 @@ pub enum Fact {
     },
     ClaimRegistered {
         claim: About,
-        pool: String,
+        home: Home,
         node: String,
     },
     ClaimInitialized {
@@ -80,12 +88,12 @@ pub enum Fact {
     /// The claim is deleted by us, e.g. `launch_timeout`, `registration_timeout`, `insufficient_capacity`.
     ClaimDisrupted {
         claim: About,
-        pool: String,
+        home: Home,
         reason: &'static str,
     },
     ClaimTerminated {
         claim: About,
-        pool: String,
+        home: Home,
     },
     /// event `UnregisteredTaintMissing`
     UnregisteredTaintMissing {
@@ -103,9 +111,11 @@ pub enum Fact {
         node: About,
         message: String,
     },
-    NodeDrained {
+    /// The node is gone; drained, unless its instance died under it.
+    NodeTerminated {
         node: About,
-        pool: String,
+        home: Home,
+        drained: bool,
     },
     /// An instance nobody owns was found and is terminated.
     OrphanInstance {

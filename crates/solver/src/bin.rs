@@ -86,8 +86,8 @@ impl Bin {
         };
         let within = |choice: &Choice| open.may_be(problem, choice);
         let has_room = match &open.meant {
-            // Narrowing may have taken away the type that was meant, or its price.
-            Some(meant) => shape.prices[meant.kind] <= meant.price && holds(meant),
+            // Narrowing may have taken away the type that was meant.
+            Some(meant) => shape.prices[meant.kind] < u64::MAX && holds(meant),
             None if open.most.is_none() => shape.largest.iter().any(|at| holds(&shape.types[*at])),
             None => shape.types.iter().any(|choice| within(choice) && holds(choice)),
         };

@@ -33,6 +33,12 @@ struct Ready {
     exhausted: bool,
 }
 
+/// In place of a domain: no rule divides the pods.
+pub(crate) const EVERYWHERE: usize = usize::MAX;
+
+/// A node to buy: shape, type, and pods by demand.
+pub(crate) type Suggested = (ShapeId, Choice, Vec<(usize, u32)>);
+
 /// How far each list of bins is exhausted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursors {
@@ -44,7 +50,7 @@ struct Cursors {
 #[derive(Clone, Copy, Debug)]
 enum List {
     Nodes,
-    Planned(usize),
+    Planned,
     Opened,
 }
 
@@ -66,14 +72,15 @@ pub(crate) struct Packer<'p> {
     opened: Vec<usize>,
     /// Bins with slots, by demand.
     planned: Vec<Vec<usize>>,
-    /// By class: the demand that stands for it in the plan.
-    pub(crate) demand_of: Vec<Option<usize>>,
+    /// By class: the demand that stands for its pods in the plan, by domain if a spread divides them
+    /// ([`EVERYWHERE`] if none does).
+    pub(crate) demand_of: Vec<Vec<(usize, usize)>>,
     ready: Vec<Vec<Ready>>,
     cursors: FxHashMap<(usize, usize, usize), Cursors>,
     /// By pool: what its limits leave.
     pub(crate) limits: Vec<(Vec<Option<i64>>, Option<i64>)>,
-    /// By pool: shape of a node before any pod has a say.
-    pool_shapes: Vec<Option<Option<ShapeId>>>,
+    /// By pool: shape of a node before any pod has a say; `None`: it can buy nothing.
+    pool_shapes: FxHashMap<usize, Option<ShapeId>>,
     /// By counter: whether a spread looks at it.
     spread: Vec<bool>,
     pub(crate) bin_of: Vec<Option<usize>>,
@@ -100,18 +107,18 @@ impl<'p> Packer<'p> {
             bins: problem.nodes.iter().map(|node| Bin::of_node(problem, node)).collect(),
             opened: Vec::new(),
             planned: Vec::new(),
-            demand_of: vec![None; problem.classes.len()],
+            demand_of: vec![Vec::new(); problem.classes.len()],
             ready,
             cursors: FxHashMap::default(),
             limits: problem.pools.iter().map(|pool| (pool.limits.clone(), pool.nodes_left)).collect(),
-            pool_shapes: vec![None; problem.pools.len()],
+            pool_shapes: FxHashMap::default(),
             spread,
             bin_of: vec![None; problem.pods.len()],
         }
     }
 
     /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
-    pub(crate) fn suggest(&mut self, demands: usize, bins: Vec<(ShapeId, Choice, Vec<(usize, u32)>)>) {
+    pub(crate) fn suggest(&mut self, demands: usize, bins: Vec<Suggested>) {
         self.planned = vec![Vec::new(); demands];
         for (shape, meant, slots) in bins {
             for (demand, _) in &slots {
@@ -144,10 +151,12 @@ impl<'p> Packer<'p> {
     pub(crate) fn fill_planned(&mut self) {
         for pod in 0..self.problem.pods.len() {
             let class = self.problem.pods[pod];
-            let Some(demand) = self.demand_of[class].filter(|_| self.bin_of[pod].is_none()) else { continue };
+            if self.bin_of[pod].is_some() || self.demand_of[class].is_empty() {
+                continue;
+            }
             let free = self.problem.classes[class].alternatives.iter().all(|of| of.rules.is_empty());
             if free {
-                self.search(pod, class, 0, List::Planned(demand));
+                self.search(pod, class, 0, List::Planned);
             } else {
                 self.place(pod, class);
             }
@@ -187,9 +196,8 @@ impl<'p> Packer<'p> {
             if self.ready[class][alternative].exhausted {
                 continue;
             }
-            let planned = self.demand_of[class].filter(|demand| *demand < self.planned.len()).map(List::Planned);
-            let lists = [Some(List::Nodes), planned, Some(List::Opened)];
-            if lists.into_iter().flatten().any(|list| self.search(pod, class, alternative, list))
+            let lists = [List::Nodes, List::Planned, List::Opened];
+            if lists.into_iter().any(|list| self.search(pod, class, alternative, list))
                 || self.open(pod, class, alternative)
             {
                 return true;
@@ -226,11 +234,14 @@ impl<'p> Packer<'p> {
         list: List,
         domain: Option<(usize, usize)>,
     ) -> bool {
-        let key = (class, alternative, domain.map_or(usize::MAX, |(_, bit)| bit));
+        let place = domain.map_or(EVERYWHERE, |(_, bit)| bit);
+        let key = (class, alternative, place);
+        let demand = self.demand_of[class].iter().find(|(bit, _)| *bit == place || *bit == EVERYWHERE);
+        let demand = demand.map_or(usize::MAX, |(_, demand)| *demand);
         let mut cursors = self.cursors.get(&key).copied().unwrap_or_default();
         let (cursor, end) = match list {
             List::Nodes => (&mut cursors.nodes, self.problem.nodes.len()),
-            List::Planned(demand) => (&mut cursors.planned, self.planned[demand].len()),
+            List::Planned => (&mut cursors.planned, self.planned.get(demand).map_or(0, Vec::len)),
             List::Opened => (&mut cursors.opened, self.opened.len()),
         };
         let start = *cursor;
@@ -239,12 +250,11 @@ impl<'p> Packer<'p> {
         for at in start..end {
             let bin = match list {
                 List::Nodes => at,
-                List::Planned(demand) => self.planned[demand][at],
+                List::Planned => self.planned[demand][at],
                 List::Opened => self.opened[at],
             };
             let fit = match list {
-                List::Planned(demand) if !has_slot(&self.bins[bin], demand) => Fit::Never,
-                List::Planned(_) if !self.may_buy(bin) => Fit::Never,
+                List::Planned if !has_slot(&self.bins[bin], demand) || !self.may_buy(bin) => Fit::Never,
                 _ => self.test(bin, class, alternative, domain),
             };
             match fit {
@@ -259,9 +269,10 @@ impl<'p> Packer<'p> {
         *cursor = dead;
         self.cursors.insert(key, cursors);
         let Some((bin, shape)) = found else { return false };
-        if let List::Planned(demand) = list {
-            let slot = self.bins[bin].slots.iter_mut().find(|(of, _)| *of == demand);
-            slot.into_iter().for_each(|(_, left)| *left -= 1);
+        if matches!(list, List::Planned)
+            && let Some((_, left)) = self.bins[bin].slots.iter_mut().find(|(of, _)| *of == demand)
+        {
+            *left -= 1;
         }
         self.put(pod, class, bin, shape);
         true
@@ -390,21 +401,10 @@ impl<'p> Packer<'p> {
             return if fine { self.settle(bin, shape, class, alternative, from + 1) } else { None };
         }
         let row = &self.shapes.get(shape).row;
+        let has = |bit: &usize| layout.has(row, key, *bit);
         let bits: Vec<usize> = match allowed {
-            Some(allowed) => allowed.into_iter().filter(|bit| layout.has(row, key, *bit)).collect(),
-            None => {
-                let counted = self.problem.classes[class].counted_by.iter().copied();
-                let mut bits: Vec<(u32, usize)> = Vec::new();
-                if let Some(counter) = counted.into_iter().find(|c| self.problem.counters[*c].key == Some(key)) {
-                    let domains =
-                        self.problem.counters[counter].domains.iter().filter(|bit| layout.has(row, key, **bit));
-                    // Where a spread counts, where it counts least; else where others are already.
-                    let rank = |held: u32| if self.spread[counter] { held } else { u32::MAX - held };
-                    bits = domains.map(|bit| (rank(self.counts.at_bit(counter, *bit)), *bit)).collect();
-                }
-                bits.sort_unstable();
-                bits.into_iter().map(|(_, bit)| bit).collect()
-            }
+            Some(allowed) => allowed.into_iter().filter(has).collect(),
+            None => self.domains_counted(class, key).into_iter().filter(has).collect(),
         };
         let requests = &self.problem.classes[class].requests;
         bits.into_iter().find_map(|bit| {
@@ -418,7 +418,26 @@ impl<'p> Packer<'p> {
         })
     }
 
-    fn pin(&mut self, key: usize, bit: usize) -> RowId {
+    /// For pods that no rule about this key binds, but that are counted by it: where a spread counts, the
+    /// domain that holds least comes first; else the one that holds most.
+    fn domains_counted(&self, class: usize, key: usize) -> Vec<usize> {
+        let mut counted = self.problem.classes[class].counted_by.iter().copied();
+        let Some(counter) = counted.find(|counter| self.problem.counters[*counter].key == Some(key)) else {
+            return Vec::new();
+        };
+        let rank = |held: u32| if self.spread[counter] { held } else { u32::MAX - held };
+        let mut all: Vec<(u32, usize)> = self.held(counter).into_iter().map(|(held, bit)| (rank(held), bit)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, bit)| bit).collect()
+    }
+
+    /// The domains of a spread's counter, with the pods each holds.
+    pub(crate) fn held(&self, counter: usize) -> Vec<(u32, usize)> {
+        let domains = self.problem.counters[counter].domains.iter();
+        domains.map(|bit| (self.counts.at_bit(counter, *bit), *bit)).collect()
+    }
+
+    pub(crate) fn pin(&mut self, key: usize, bit: usize) -> RowId {
         let row = self.problem.layout.pin(key, bit);
         self.shapes.row_id(&row)
     }
@@ -485,11 +504,11 @@ impl<'p> Packer<'p> {
     }
 
     pub(crate) fn pool_shape(&mut self, pool: usize) -> Option<ShapeId> {
-        if let Some(known) = self.pool_shapes[pool] {
-            return known;
+        if let Some(known) = self.pool_shapes.get(&pool) {
+            return *known;
         }
         let shape = self.shapes.of_pool(pool);
-        self.pool_shapes[pool] = Some(shape);
+        self.pool_shapes.insert(pool, shape);
         shape
     }
 

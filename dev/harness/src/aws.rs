@@ -21,6 +21,10 @@ pub struct Instance {
     pub zone: String,
     pub state: String,
     pub spot: bool,
+    pub image: String,
+    /// ARN of its instance profile.
+    pub profile: String,
+    pub security_groups: Vec<String>,
     pub tags: BTreeMap<String, String>,
 }
 
@@ -34,18 +38,21 @@ impl Instance {
 impl Aws {
     /// Every instance, by DescribeInstances.
     pub fn instances(&self) -> anyhow::Result<Vec<Instance>> {
-        let credential = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{}/ec2/aws4_request", self.region);
-        let body = ureq::post(&self.endpoint)
-            .header("Authorization", &credential)
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .send("Action=DescribeInstances&Version=2016-11-15")?
-            .body_mut()
-            .with_config()
-            .limit(64 << 20)
-            .read_to_string()?;
+        let body = self.ec2("DescribeInstances", &[])?;
         let document = Document::parse(&body).context("DescribeInstances")?;
         let items = document.descendants().filter(|node| node.has_tag_name_local("instancesSet"));
         Ok(items.flat_map(|set| set.children().filter(Node::is_element)).map(|item| instance(&item)).collect())
+    }
+
+    /// EC2's answer to a call, as XML.
+    pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        let credential = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{}/ec2/aws4_request", self.region);
+        let fixed = [("Action", action), ("Version", "2016-11-15")];
+        let answer = ureq::post(&self.endpoint)
+            .header("Authorization", &credential)
+            .send_form(fixed.into_iter().chain(parameters.iter().copied()));
+        let mut answer = answer.with_context(|| format!("{action} {parameters:?}"))?;
+        Ok(answer.body_mut().with_config().limit(64 << 20).read_to_string()?)
     }
 
     /// Those that cost money.
@@ -78,12 +85,17 @@ fn instance(item: &Node) -> Instance {
         let of = |name| tag.children().find(|child| child.has_tag_name_local(name)).and_then(|node| node.text());
         (of("key").unwrap_or_default().to_owned(), of("value").unwrap_or_default().to_owned())
     });
+    let groups = item.children().filter(|child| child.has_tag_name_local("groupSet"));
+    let groups = groups.flat_map(|set| set.descendants()).filter(|node| node.has_tag_name_local("groupId"));
     Instance {
         id: text(&["instanceId"]),
         instance_type: text(&["instanceType"]),
         zone: text(&["placement", "availabilityZone"]),
         state: text(&["instanceState", "name"]),
         spot: text(&["instanceLifecycle"]) == "spot",
+        image: text(&["imageId"]),
+        profile: text(&["iamInstanceProfile", "arn"]),
+        security_groups: groups.filter_map(|group| group.text().map(str::to_owned)).collect(),
         tags: tags.collect(),
     }
 }

@@ -26,15 +26,20 @@ pub struct Parts {
 impl Parts {
     /// Finds them in the cache or builds them; `say` hears about everything that takes time.
     pub fn ready(say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        let cache = cache()?;
-        fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
-        // Two runs at once must not build the same thing twice.
-        let lock = File::create(cache.join("lock"))?;
-        lock.lock().context("waiting for the cache")?;
+        let (cache, _lock) = locked_cache()?;
         let controlplane = controlplane(&cache, say)?;
         let python = python(&cache, say)?;
         Ok(Self { controlplane, python })
     }
+}
+
+/// Two runs at once must not build the same thing twice: the cache is ours until the file is dropped.
+fn locked_cache() -> anyhow::Result<(PathBuf, File)> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock().context("waiting for the cache")?;
+    Ok((cache, lock))
 }
 
 fn cache() -> anyhow::Result<PathBuf> {
@@ -49,23 +54,36 @@ fn cache() -> anyhow::Result<PathBuf> {
 }
 
 fn controlplane(cache: &Path, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
-    let source = root().join("dev/controlplane");
+    let what = "building the Kubernetes control plane (up to ten minutes, once)";
+    go_program(cache, "dev/controlplane", "controlplane", what, say)
+}
+
+/// Karpenter's own scheduler, built like the parts: found in the cache, or made once.
+pub fn scheduling_peer(say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    let (cache, _lock) = locked_cache()?;
+    go_program(&cache, "benches/karpenter", "karpenter-peer", "building Karpenter's scheduler (minutes, once)", say)
+}
+
+/// The program of a Go module in the checkout; flags for the linker may stand beside it in `ldflags.txt`.
+fn go_program(cache: &Path, module: &str, name: &str, what: &str, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    let source = root().join(module);
     let go = version("go", "version", "install Go 1.26 or newer (https://go.dev/dl)")?;
     let files = files(&source, |name| {
-        let test = name.ends_with("_test.go");
-        !test && (name.ends_with(".go") || matches!(name, "go.mod" | "go.sum" | "ldflags.txt"))
+        let is_go = Path::new(name).extension().is_some_and(|extension| extension == "go");
+        (is_go && !name.ends_with("_test.go")) || matches!(name, "go.mod" | "go.sum" | "ldflags.txt")
     })?;
-    let folder = cache.join("controlplane").join(key(&go, &files)?);
-    let binary = folder.join("controlplane");
+    let folder = cache.join(name).join(key(&go, &files)?);
+    let binary = folder.join(name);
     if binary.exists() {
         return Ok(binary);
     }
     fs::create_dir_all(&folder)?;
-    let flags = fs::read_to_string(source.join("ldflags.txt"))?;
-    let partial = folder.join("controlplane.partial");
+    let flags = source.join("ldflags.txt");
+    let flags = if flags.exists() { fs::read_to_string(flags)? } else { String::new() };
+    let partial = binary.with_extension("partial");
     let mut build = Command::new("go");
     build.current_dir(&source).args(["build", "-trimpath", "-ldflags", flags.trim(), "-o"]).arg(&partial).arg(".");
-    patiently(&mut build, "building the Kubernetes control plane (up to ten minutes, once)", say)?;
+    patiently(&mut build, what, say)?;
     fs::rename(partial, &binary)?;
     Ok(binary)
 }
@@ -73,7 +91,7 @@ fn controlplane(cache: &Path, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
 fn python(cache: &Path, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let wanted = root().join("dev/aws/requirements.lock.txt");
     let python = version("python3", "--version", "apt install python3 python3-venv")?;
-    let folder = cache.join("aws-peer").join(key(&python, &[wanted.clone()])?);
+    let folder = cache.join("aws-peer").join(key(&python, std::slice::from_ref(&wanted))?);
     let (interpreter, done) = (folder.join("bin/python"), folder.join("complete"));
     if done.exists() {
         return Ok(interpreter);

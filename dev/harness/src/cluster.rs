@@ -62,12 +62,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Creates without keeping: what the API server says to an object.
-    pub async fn dry_run(&self, document: &Value) -> anyhow::Result<Result<(), kube::Error>> {
+    /// Creates without keeping: what the API server makes of an object, or how it refuses.
+    pub async fn dry_run(&self, document: &Value) -> anyhow::Result<Result<Value, kube::Error>> {
         let (api, _) = self.api_of(document).await?;
         let object: DynamicObject = serde_json::from_value(document.clone())?;
         let params = PostParams { dry_run: true, ..PostParams::default() };
-        Ok(api.create(&params, &object).await.map(|_| ()))
+        answer(api.create(&params, &object).await)
+    }
+
+    /// Changes without keeping: what the API server makes of a merge patch to an object it has, or how it refuses.
+    pub async fn dry_merge(&self, document: &Value, patch: &Value) -> anyhow::Result<Result<Value, kube::Error>> {
+        let (api, name) = self.api_of(document).await?;
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        answer(api.patch(&name, &params, &Patch::Merge(patch)).await)
     }
 
     async fn api_of(&self, document: &Value) -> anyhow::Result<(Api<DynamicObject>, String)> {
@@ -106,8 +113,16 @@ impl Cluster {
     }
 }
 
+/// The object as JSON, or the refusal as it is.
+fn answer(result: kube::Result<DynamicObject>) -> anyhow::Result<Result<Value, kube::Error>> {
+    Ok(match result {
+        Ok(object) => Ok(serde_json::to_value(object)?),
+        Err(error) => Err(error),
+    })
+}
+
 /// The documents of a YAML text, empty ones left out.
-pub(crate) fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
+pub fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
     let documents = serde_norway::Deserializer::from_str(yaml).map(Value::deserialize);
     Ok(documents.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|document| !document.is_null()).collect())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::janitor::Janitor;
 use crate::part::ends;
 
 /// Longer than the controller's own patience with what is under way.
@@ -17,6 +18,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Controller {
     child: Child,
+    janitor: Janitor,
     /// Where it writes its log.
     pub log: PathBuf,
 }
@@ -26,11 +28,13 @@ impl Controller {
         let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{}", PathBuf::from(command.get_program()).display()))?;
-        Ok(Self { child, log })
+        let janitor = Janitor::killing(child.id())?;
+        Ok(Self { child, janitor, log })
     }
 
     /// SIGKILL: no last words.
     pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.janitor.dismiss();
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -43,12 +47,24 @@ impl Controller {
         if !ends(&mut self.child, STOP_WITHIN) {
             bail!("the controller did not stop within {STOP_WITHIN:?}");
         }
+        self.janitor.dismiss();
         Ok(self.child.wait()?)
     }
 
     /// Whether it has not ended by itself.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Processor time it has taken so far.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may hold anything; user and system time are the 14th and 15th field (proc(5)).
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        // Linux tells them in hundredths of a second.
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     pub fn said(&self) -> String {
@@ -58,6 +74,8 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
+        // First: afterwards the id may be another process's.
+        self.janitor.dismiss();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

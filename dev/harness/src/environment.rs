@@ -1,22 +1,26 @@
 //! Everything a controller needs around it.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::aws::Aws;
 use crate::build::{Parts, root};
 use crate::cluster::Cluster;
 use crate::controller::Controller;
+use crate::janitor::Janitor;
 use crate::part::Part;
 
 /// The name of the cluster; what the AWS peer plants is tagged with it.
 const CLUSTER: &str = "dev";
 const SERVICE_ACCOUNT: &str = "kube-system/karpenter";
+/// The same, as the API server's audit log calls it.
+const USER: &str = "system:serviceaccount:kube-system:karpenter";
 
 /// A control plane, AWS and the nodes of its instances. Dropped, it is gone with everything it wrote.
 #[derive(Debug)]
@@ -27,15 +31,17 @@ pub struct Environment {
     _aws: Part,
     controlplane: Part,
     folder: TempDir,
+    _janitor: Janitor,
 }
 
 impl Environment {
     /// Starts everything and installs the CRDs, the ServiceAccount and its rules.
     pub async fn start(parts: &Parts) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("karpenter-rs-").tempdir()?;
+        let janitor = Janitor::clearing(folder.path())?;
         let data = folder.path().join("controlplane");
         let mut command = Command::new(&parts.controlplane);
-        command.args(["run", "--exit-with-stdin", "--data-dir"]).arg(&data);
+        command.args(["run", "--audit", "--exit-with-stdin", "--data-dir"]).arg(&data);
         let controlplane = Part::start(&mut command, &folder.path().join("controlplane.log"))?;
         let kubeconfig = controlplane.text("admin_kubeconfig")?;
         let mut command = Command::new(&parts.python);
@@ -52,7 +58,7 @@ impl Environment {
         }
         cluster.serves_ours().await?;
         cluster.apply(include_str!("../manifests/rbac.yaml")).await?;
-        let environment = Self { cluster, aws, _aws: peer, controlplane, folder };
+        let environment = Self { cluster, aws, _aws: peer, controlplane, folder, _janitor: janitor };
         environment.token(&parts.controlplane, &data)?;
         Ok(environment)
     }
@@ -67,6 +73,42 @@ impl Environment {
         Ok(())
     }
 
+    /// Another connection to the API server: one belongs to the runtime that made it.
+    pub async fn connect(&self) -> anyhow::Result<Cluster> {
+        Cluster::connect(Path::new(&self.kubeconfig()?)).await
+    }
+
+    /// Everything as after the start. No controller may run meanwhile.
+    pub async fn wipe(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        cluster.wipe().await?;
+        self.aws.tell("reset", &json!({}))?;
+        let _ = fs::remove_file(self.log());
+        Ok(())
+    }
+
+    /// What the controller has written to the API server so far, by verb and resource; events aside.
+    pub fn writes(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+        let log = self.folder.path().join("controlplane/logs/audit.log");
+        let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
+        let mut counts = BTreeMap::new();
+        for line in text.lines().filter(|line| line.contains(USER)) {
+            // The last line may be half written.
+            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
+            let word = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let (verb, resource) = (word("/verb"), word("/objectRef/resource"));
+            if word("/user/username") == USER && !matches!(verb, "get" | "list" | "watch") && resource != "events" {
+                let part = entry.pointer("/objectRef/subresource").and_then(Value::as_str);
+                let part = part.map(|part| format!("/{part}")).unwrap_or_default();
+                *counts.entry(format!("{verb} {resource}{part}")).or_default() += 1;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("karpenter.log")
+    }
+
     /// A command with the environment that a pod of the controller has: nothing of it is for tests only.
     pub fn command(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
@@ -79,13 +121,14 @@ impl Environment {
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("CLUSTER_NAME", CLUSTER)
             .env("METRICS_PORT", "0")
+            .env("LOG_LEVEL", "debug")
             .env("HEALTH_PROBE_PORT", "0");
         command
     }
 
     /// Starts the controller as its ServiceAccount.
     pub fn controller(&self, binary: &Path) -> anyhow::Result<Controller> {
-        Controller::start(&mut self.command(binary), self.folder.path().join("karpenter.log"))
+        Controller::start(&mut self.command(binary), self.log())
     }
 
     /// An administrator's kubeconfig, for kubectl beside it.

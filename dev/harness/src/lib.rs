@@ -8,12 +8,14 @@ mod build;
 mod cluster;
 mod controller;
 mod environment;
+mod janitor;
 mod part;
 mod wait;
+mod wipe;
 
 pub use aws::{Aws, Instance};
-pub use build::{Parts, root};
-pub use cluster::{Cluster, refusal};
+pub use build::{Parts, root, scheduling_peer};
+pub use cluster::{Cluster, documents, refusal};
 pub use controller::Controller;
 pub use environment::Environment;
 pub use wait::{Seen, until};

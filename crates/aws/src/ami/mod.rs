@@ -139,23 +139,7 @@ pub(crate) struct Alias {
 
 pub(crate) fn alias(term: &AmiSelectorTerm) -> Option<Alias> {
     let (family, version) = term.alias.as_deref()?.split_once('@')?;
-    let family = match family {
-        "al2" => AmiFamily::Al2,
-        "al2023" => AmiFamily::Al2023,
-        "bottlerocket" => AmiFamily::Bottlerocket,
-        "windows2019" => AmiFamily::Windows2019,
-        "windows2022" => AmiFamily::Windows2022,
-        "windows2025" => AmiFamily::Windows2025,
-        _ => return None,
-    };
-    Some(Alias { family, version: version.to_owned() })
-}
-
-/// The class's family: its own word, else its alias's.
-pub(crate) fn family(spec: &Ec2NodeClassSpec) -> AmiFamily {
-    spec.ami_family
-        .or_else(|| spec.ami_selector_terms.iter().find_map(alias).map(|alias| alias.family))
-        .unwrap_or(AmiFamily::Custom)
+    Some(Alias { family: AmiFamily::of_alias(family)?, version: version.to_owned() })
 }
 
 /// The release of an image: the alias's, else what the image's name tells.
@@ -320,12 +304,12 @@ mod tests {
     #[test]
     fn the_family_is_the_classes_own_word_or_its_aliases() {
         let mut spec = Ec2NodeClassSpec::default();
-        assert_eq!(family(&spec), AmiFamily::Custom);
+        assert_eq!(spec.family(), AmiFamily::Custom);
         spec.ami_selector_terms =
             vec![AmiSelectorTerm { alias: Some("bottlerocket@v1.46.0".into()), ..AmiSelectorTerm::default() }];
-        assert_eq!(family(&spec), AmiFamily::Bottlerocket);
+        assert_eq!(spec.family(), AmiFamily::Bottlerocket);
         assert_eq!(image_version(&spec, None).as_deref(), Some("v1.46.0"));
         spec.ami_family = Some(AmiFamily::Custom);
-        assert_eq!(family(&spec), AmiFamily::Custom);
+        assert_eq!(spec.family(), AmiFamily::Custom);
     }
 }

@@ -32,7 +32,9 @@ pub(super) fn user_data(bootstrap: &Bootstrap<'_>) -> String {
         flags::kubelet(bootstrap).join(" "),
     );
     if let Some(dns) = bootstrap.cluster_dns() {
-        call.push_str(&format!(" -DNSClusterIP '{dns}'"));
+        call += " -DNSClusterIP '";
+        call += &dns;
+        call.push('\'');
     }
     lines.extend([call, "</powershell>".to_owned()]);
     lines.join("\n")

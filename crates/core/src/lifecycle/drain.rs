@@ -10,7 +10,7 @@ use karpenter_api::{conditions as names, labels, taints};
 use super::{about_node, status_reason};
 use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
 use crate::fact::About;
-use crate::world::{ClaimState, NodeState, PodState};
+use crate::world::{ClaimState, EVICT, NodeState, PodState};
 use crate::{Decision, Fact, Timestamp, World};
 
 /// A pod that is still there this long after it should have ended is not waited for.
@@ -50,7 +50,7 @@ pub(super) fn evict<C>(
         if pod.is_terminating() || annotation.is_some_and(|value| value == "true") {
             continue;
         }
-        let key = ActionKey::new(format!("Pod/{}", pod.key), "evict");
+        let key = ActionKey::new(format!("Pod/{}", pod.key), EVICT);
         if world.flights.failures(&key) > 0 {
             blocked += 1;
         }

@@ -18,11 +18,11 @@ mod patch;
 mod register;
 mod terminate;
 
-use karpenter_api::{NodeClaimStatus, conditions as names};
+use karpenter_api::{NodeClaimStatus, conditions as names, labels};
 
 use crate::action::{ActionKey, KubeWrite};
 use crate::conditions;
-use crate::fact::About;
+use crate::fact::{About, Home};
 use crate::world::{ClaimState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World};
 
@@ -97,7 +97,7 @@ fn delete_claim<C>(world: &World, state: &ClaimState, facts: Vec<Fact>, now: Tim
 }
 
 fn disrupted(state: &ClaimState, reason: &'static str) -> Fact {
-    Fact::ClaimDisrupted { claim: about_claim(state), pool: pool_of(state), reason }
+    Fact::ClaimDisrupted { claim: about_claim(state), home: home_of(|key| state.label(key)), reason }
 }
 
 fn about_claim(state: &ClaimState) -> About {
@@ -106,6 +106,12 @@ fn about_claim(state: &ClaimState) -> About {
 
 fn about_node(node: &NodeState) -> About {
     About { kind: "Node", namespace: String::new(), name: node.name().to_owned(), uid: node.uid().to_owned() }
+}
+
+/// By the labels of a claim or of a node.
+fn home_of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Home {
+    let of = |key: &str| label(key).unwrap_or_default().to_owned();
+    Home { pool: of(labels::NODEPOOL), capacity_type: of(labels::CAPACITY_TYPE), zone: of(labels::ZONE) }
 }
 
 fn pool_of(state: &ClaimState) -> String {

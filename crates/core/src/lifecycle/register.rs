@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::{Value, json};
 
-use super::{Stage, about_claim, patch, pool_of};
+use super::{Stage, about_claim, home_of, patch};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, NodeState};
 use crate::{Decision, Fact, World};
@@ -44,7 +44,11 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
 
 fn told(state: &ClaimState, node: &NodeState) -> Vec<Fact> {
     let (claim, node_name) = (about_claim(state), node.name().to_owned());
-    let mut facts = vec![Fact::ClaimRegistered { claim: claim.clone(), pool: pool_of(state), node: node_name.clone() }];
+    let mut facts = vec![Fact::ClaimRegistered {
+        claim: claim.clone(),
+        home: home_of(|key| state.label(key)),
+        node: node_name.clone(),
+    }];
     if !node.taints().iter().any(|taint| taint.key == taints::UNREGISTERED) {
         facts.push(Fact::UnregisteredTaintMissing { claim, node: node_name });
     }

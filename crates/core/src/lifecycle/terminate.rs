@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::json;
 
-use super::{Stage, about_claim, about_node, delete_claim, drain, patch, pool_of, write_key, write_status};
+use super::{Stage, about_claim, about_node, delete_claim, drain, home_of, patch, write_key, write_status};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, LaunchState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
@@ -112,7 +112,7 @@ fn instance_of<C: Cloud>(
 fn release<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
     let finalizers = patch::without(state.claim.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let write = patch::claim_metadata(state, json!({ "finalizers": finalizers }));
-    let told = Fact::ClaimTerminated { claim: about_claim(state), pool: pool_of(state) };
+    let told = Fact::ClaimTerminated { claim: about_claim(state), home: home_of(|key| state.label(key)) };
     decision.kube_then(world, now, write_key(state), write, vec![told]);
 }
 
@@ -137,7 +137,7 @@ pub(super) fn node<C: Cloud>(
     // An instance that died under its node leaves nothing to drain.
     let gone = node.provider_id().is_none_or(|id| world.terminating.get(id).is_some_and(|t| t.gone));
     if gone && !node.is_ready() {
-        return release_node(world, node, now, decision);
+        return release_node(world, node, false, now, decision);
     }
     if let Some(write) = disrupt(node) {
         decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);
@@ -157,18 +157,17 @@ pub(super) fn node<C: Cloud>(
         }
     }
     let Some(provider_id) = node.provider_id() else {
-        return release_node(world, node, now, decision);
+        return release_node(world, node, true, now, decision);
     };
     if is_gone(world, cloud, provider_id, now, decision) {
-        release_node(world, node, now, decision);
+        release_node(world, node, true, now, decision);
     }
 }
 
-fn release_node<C>(world: &World, node: &NodeState, now: Timestamp, decision: &mut Decision<C>) {
+fn release_node<C>(world: &World, node: &NodeState, drained: bool, now: Timestamp, decision: &mut Decision<C>) {
     let finalizers = patch::without(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
     let key = ActionKey::new(format!("Node/{}", node.name()), "release");
-    let pool = node.label(labels::NODEPOOL).unwrap_or_default().to_owned();
-    let told = Fact::NodeDrained { node: about_node(node), pool };
+    let told = Fact::NodeTerminated { node: about_node(node), home: home_of(|key| node.label(key)), drained };
     decision.kube_then(world, now, key, patch::node(node, json!({ "finalizers": finalizers }), None), vec![told]);
 }
 

@@ -11,6 +11,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
+use crate::cloud::CatalogueProblem;
 use crate::world::PodKey;
 use crate::{Cloud, Decision, Settings, Timestamp, World};
 
@@ -37,6 +38,11 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
             return decision;
         }
         Some(_) => {}
+    }
+    // Before any catalogue is there nothing can be said about any pod; its arrival is an observation.
+    let mut catalogues = world.pools.values().map(|pool| cloud.catalogue(pool)).peekable();
+    if catalogues.peek().is_some() && catalogues.all(|found| matches!(found, Err(CatalogueProblem::NotYetObserved))) {
+        return decision;
     }
     let pending = pods::pending(world, now);
     let interned = problem::build(world, cloud, settings, &pending);

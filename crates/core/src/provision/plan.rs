@@ -27,7 +27,7 @@ pub(super) fn act<C>(
     decision: &mut Decision<C>,
 ) {
     let mut round = Round { at: now, ..Round::default() };
-    let names: Vec<String> = (0..solution.claims.len()).map(|at| name(interned, &solution.claims[at], now)).collect();
+    let names = names(world, interned, solution, now);
     for (claim, name) in solution.claims.iter().zip(&names) {
         let object = node_claim(interned, claim, name);
         let Ok(body) = serde_json::to_value(&object) else {
@@ -101,16 +101,31 @@ fn about(pod: &PodState) -> About {
     About { kind: "Pod", namespace: pod.key.namespace.clone(), name: pod.key.name.clone(), uid: pod.uid().to_owned() }
 }
 
+/// A name for every claim, new to the World and to this round.
+fn names(world: &World, interned: &Interned<'_>, solution: &Solution, now: Timestamp) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let mut all = Vec::with_capacity(solution.claims.len());
+    for claim in &solution.claims {
+        let names = (0..u32::MAX).map(|attempt| name(interned, claim, now, attempt));
+        let is_free = |name: &String| !taken.contains(name) && !world.claims.contains_key(name);
+        let name = names.into_iter().find(is_free).unwrap_or_default();
+        taken.insert(name.clone());
+        all.push(name);
+    }
+    all
+}
+
 /// `<pool>-<5 characters>`: the same round over the same pods gives the same names.
-fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp) -> String {
+fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp, attempt: u32) -> String {
+    // No vowels and no digits that look like letters, as Kubernetes' generated names.
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let pool = interned.pools[claim.pool].0;
     let first = claim.pods.first().map(|pod| interned.pods[*pod].uid()).unwrap_or_default();
-    let seed = format!("{}/{first}/{}", pool.metadata.uid.as_deref().unwrap_or_default(), now.as_microsecond());
+    let uid = pool.metadata.uid.as_deref().unwrap_or_default();
+    let seed = format!("{uid}/{first}/{}/{attempt}", now.as_microsecond());
     let mut hash = seed
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    // No vowels and no digits that look like letters, as Kubernetes' generated names.
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut suffix = String::new();
     for _ in 0..5 {
         let index = usize::try_from(hash % 27).unwrap_or_default();

@@ -6,7 +6,8 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::requirements::{Requirement, Requirements};
-use crate::world::{Digest, PodState};
+use crate::resources::Resources;
+use crate::world::{Digest, NodeState, PodState};
 use crate::{Timestamp, World};
 
 /// A nomination that came to nothing within this time is forgotten: the pod is planned anew.
@@ -37,17 +38,27 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
         return false;
     };
     let fresh = nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
+    let node_of = |id: &str| world.nodes.get(world.nodes_by_provider_id.get(id)?.first()?);
     match world.claims.get(&nomination.target) {
         Some(claim) if claim.is_deleting() => false,
-        Some(claim) => {
-            let node = claim.provider_id().and_then(|id| world.nodes_by_provider_id.get(id)?.first());
-            let usable =
-                node.and_then(|name| world.nodes.get(name)).is_some_and(crate::world::NodeState::is_initialized);
-            !usable || fresh
-        }
-        // Its creation is under way, or it is a node.
-        None => fresh,
+        Some(claim) => match claim.provider_id().and_then(node_of).filter(|node| node.is_initialized()) {
+            None => true,
+            Some(node) => fresh && has_room(world, node, pod),
+        },
+        // It is a node, or a claim whose creation is under way.
+        None => fresh && world.nodes.get(&nomination.target).is_none_or(|node| has_room(world, node, pod)),
     }
+}
+
+/// Whether what is bound to a node leaves room for a pod: others may have taken its place.
+fn has_room(world: &World, node: &NodeState, pod: &PodState) -> bool {
+    let allocatable = node.node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let mut left = allocatable.map(Resources::from_quantities).unwrap_or_default();
+    let bound = world.pods_by_node.get(node.name()).into_iter().flatten().filter_map(|key| world.pods.get(key));
+    for other in bound.filter(|other| !other.is_terminal()) {
+        left.subtract(other.requests());
+    }
+    pod.requests().fits(&left)
 }
 
 /// One way to read a pod's constraints: the needs, and the preferences that are still in force.

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use crate::{Settings, Timestamp};
 
-/// Pods that found no place are looked at again after this long even if nothing was observed.
+/// Pods that wait are looked at again after this long even if nothing was observed.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Batch {
     opened: Option<Timestamp>,
     /// Latest trigger of the open window.
     triggered: Option<Timestamp>,
-    /// When to look again at pods that found no place.
+    /// When to look again at pods that wait.
     retry_at: Option<Timestamp>,
 }
 
@@ -33,9 +33,9 @@ impl Batch {
     }
 
     /// A round was solved.
-    pub(super) fn close(&mut self, now: Timestamp, unschedulable: bool) {
+    pub(super) fn close(&mut self, now: Timestamp, some_wait: bool) {
         *self = Self::default();
-        if unschedulable {
+        if some_wait {
             self.retry_at = now.checked_add(RETRY_AFTER).ok();
         }
     }

@@ -13,6 +13,9 @@ const FIRST_DELAY: SignedDuration = SignedDuration::from_millis(100);
 const LAST_DELAY: SignedDuration = SignedDuration::from_secs(60);
 /// Evictions that a budget blocks are asked again sooner: the eviction queue's limits upstream.
 const LAST_DELAY_BLOCKED: SignedDuration = SignedDuration::from_secs(10);
+/// Its answer holds no object: that the pod is leaving arrives by watch. Asked again only if it does not.
+pub(crate) const EVICT: &str = "evict";
+const EVICTED_SEEN: SignedDuration = SignedDuration::from_secs(2);
 /// After a conflict the newer object is on its way.
 const CONFLICT_DELAY: SignedDuration = SignedDuration::from_millis(50);
 
@@ -53,7 +56,12 @@ impl Flights {
 
     pub(super) fn end(&mut self, key: &ActionKey, failure: Option<&Failure>, now: Timestamp) {
         let Some(failure) = failure else {
-            self.0.remove(key);
+            if key.verb == EVICT {
+                let until = now.checked_add(EVICTED_SEEN).unwrap_or(now);
+                self.0.insert(key.clone(), Flight { under_way: false, failures: 0, until });
+            } else {
+                self.0.remove(key);
+            }
             return;
         };
         let flight = self.0.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });

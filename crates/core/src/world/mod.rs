@@ -14,6 +14,8 @@ mod digest;
 mod flights;
 mod node;
 mod pod;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +34,7 @@ pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
 pub use digest::{Digest, HostPort};
+pub(crate) use flights::EVICT;
 pub use flights::Flights;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
@@ -214,6 +217,7 @@ impl World {
             return;
         }
         let was_pending = known.is_some_and(PodState::is_provisionable);
+        let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
@@ -227,6 +231,9 @@ impl World {
                 self.batch.trigger(now);
             }
         } else {
+            if let Some(node) = state.node_name().filter(|_| newly_bound) {
+                self.taken(&key, node, now);
+            }
             self.nominated.remove(&key);
             self.unschedulable.remove(&key);
         }
@@ -301,6 +308,17 @@ impl World {
         }
         self.flights.forget(&format!("NodeClaim/{name}"));
         self.forget_nominations(name, now);
+    }
+
+    /// A pod is bound to a node that others were expected on: they may have to go elsewhere.
+    fn taken(&mut self, pod: &PodKey, node: &str, now: Timestamp) {
+        let state = self.nodes.get(node);
+        let claim = state.and_then(|state| self.claims_by_provider_id.get(state.provider_id()?));
+        let is_here = |target: &String| target == node || Some(target) == claim;
+        let as_expected = self.nominated.get(pod).is_some_and(|nomination| is_here(&nomination.target));
+        if !as_expected && self.nominated.values().any(|nomination| is_here(&nomination.target)) {
+            self.batch.trigger(now);
+        }
     }
 
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
@@ -404,7 +422,6 @@ impl World {
     }
 
     fn planned(&mut self, round: Round) {
-        self.batch.close(round.at, !round.unschedulable.is_empty());
         for (claim, pods) in round.claims {
             for pod in pods {
                 self.unschedulable.remove(&pod);
@@ -419,6 +436,8 @@ impl World {
             self.nominated.remove(&pod);
             self.unschedulable.insert(pod, verdict);
         }
+        // A pod that is expected somewhere waits as well: another may have taken its place there.
+        self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
     }
 }
 
@@ -433,7 +452,7 @@ fn absent<'a>(known: impl Iterator<Item = &'a String>, names: &BTreeSet<&str>) -
 
 /// Whether `new` is an earlier version than `known` of the same object. Resource versions are
 /// ordered numbers (KEP-5504); one that does not parse is taken as newer.
-fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
+pub fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
     let version = |meta: &ObjectMeta| meta.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
     new.uid == known.uid
         && match (version(new), version(known)) {

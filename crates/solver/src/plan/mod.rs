@@ -22,7 +22,7 @@ use rustc_hash::FxHashMap;
 
 use self::fill::{Filler, Item, Kind, Pattern, most};
 use self::master::{Column, Master};
-use crate::pack::Packer;
+use crate::pack::{EVERYWHERE, Packer, Suggested};
 use crate::problem::{Problem, Rule};
 use crate::shape::{Choice, ShapeId, room};
 
@@ -35,8 +35,8 @@ const ROUNDS: usize = 5;
 /// How far values move towards the duals between two plans.
 const STEP: f64 = 0.3;
 
-/// Nodes to buy: shape, type, and pods by demand.
-type Bins = Vec<(ShapeId, Choice, Vec<(usize, u32)>)>;
+/// At most so many pods of a counter share a node.
+type Group = Option<(usize, u32)>;
 
 /// Suggests nodes to a packer that has filled the existing ones.
 pub(crate) fn suggest(problem: &Problem, packer: &mut Packer<'_>) {
@@ -46,7 +46,7 @@ pub(crate) fn suggest(problem: &Problem, packer: &mut Packer<'_>) {
     }
     let (items, mut kinds, choices) = kinds(problem, packer, &demands);
     let bought = cheapest(&items, &mut kinds);
-    let mut bins: Bins = Vec::new();
+    let mut bins: Vec<Suggested> = Vec::new();
     for (kind, pattern, copies) in bought {
         let (shape, choice) = choices[kind];
         let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
@@ -60,7 +60,7 @@ struct Demand {
     shape: ShapeId,
     requests: Vec<i64>,
     count: u32,
-    group: Option<(usize, u32)>,
+    group: Group,
 }
 
 fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
@@ -69,22 +69,71 @@ fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
         waiting[*class] += u32::from(packer.bin_of[pod].is_none());
     }
     let mut all: Vec<Demand> = Vec::new();
-    let mut known: FxHashMap<(ShapeId, &[i64], Option<(usize, u32)>), usize> = FxHashMap::default();
+    let mut known: FxHashMap<(ShapeId, &[i64], Group), usize> = FxHashMap::default();
+    let mut held: Vec<Option<Vec<(u32, usize)>>> = vec![None; problem.counters.len()];
     for (class, count) in waiting.iter().enumerate().filter(|(_, count)| **count > 0) {
         let Some(shape) = shape_of(problem, packer, class) else { continue };
         let requests = problem.classes[class].requests.as_slice();
         let group = group(problem, class);
-        let at = *known.entry((shape, requests, group)).or_insert_with(|| {
-            all.push(Demand { shape, requests: requests.to_vec(), count: 0, group });
-            all.len() - 1
-        });
-        all[at].count += count;
-        packer.demand_of[class] = Some(at);
+        for (domain, shape, count) in divide(problem, packer, class, shape, *count, &mut held) {
+            let at = *known.entry((shape, requests, group)).or_insert_with(|| {
+                all.push(Demand { shape, requests: requests.to_vec(), count: 0, group });
+                all.len() - 1
+            });
+            all[at].count += count;
+            packer.demand_of[class].push((domain, at));
+        }
     }
     if all.len() > DEMANDS_MAX {
         keep_largest(&mut all, packer);
     }
     all
+}
+
+/// The pods of a class by domain, if a spread divides them: as evenly as what is there already allows.
+fn divide(
+    problem: &Problem,
+    packer: &mut Packer<'_>,
+    class: usize,
+    shape: ShapeId,
+    count: u32,
+    held: &mut [Option<Vec<(u32, usize)>>],
+) -> Vec<(usize, ShapeId, u32)> {
+    let whole = vec![(EVERYWHERE, shape, count)];
+    let rules = problem.classes[class].alternatives.first().map(|of| of.rules.as_slice()).unwrap_or_default();
+    let spread = rules.iter().find_map(|rule| match rule {
+        Rule::Spread { counter, .. } => Some((*counter, problem.counters[*counter].key?)),
+        _ => None,
+    });
+    let Some((counter, key)) = spread else { return whole };
+    let mut domains: Vec<(u32, usize)> = held[counter].take().unwrap_or_else(|| packer.held(counter));
+    let mut shapes: FxHashMap<usize, (ShapeId, u32)> = FxHashMap::default();
+    for (_, bit) in &domains {
+        let pin = packer.pin(key, *bit);
+        if let Some(pinned) = packer.shapes.narrow(shape, pin) {
+            shapes.insert(*bit, (pinned, 0));
+        }
+    }
+    if shapes.is_empty() {
+        held[counter] = Some(domains);
+        return whole;
+    }
+    for _ in 0..count {
+        let least = domains.iter_mut().filter(|(_, bit)| shapes.contains_key(bit)).min();
+        if let Some((held, bit)) = least
+            && let Some((_, pods)) = shapes.get_mut(bit)
+        {
+            *held += 1;
+            *pods += 1;
+        }
+    }
+    let divided = domains.iter().filter_map(|(_, bit)| {
+        let (pinned, pods) = shapes.get(bit)?;
+        (*pods > 0).then_some((*bit, *pinned, *pods))
+    });
+    let divided = divided.collect();
+    held[counter] = Some(domains);
+    divided
 }
 
 /// The demands with the most pods stay; the packer finds places for the others.
@@ -95,7 +144,13 @@ fn keep_largest(all: &mut Vec<Demand>, packer: &mut Packer<'_>) {
     order.sort_unstable();
     let kept = std::mem::take(all);
     for of in &mut packer.demand_of {
-        *of = of.and_then(|at| order.binary_search(&at).ok());
+        of.retain_mut(|(_, at)| match order.binary_search(at) {
+            Ok(new) => {
+                *at = new;
+                true
+            }
+            Err(_) => false,
+        });
     }
     let mut at = 0;
     *all = kept
@@ -126,7 +181,7 @@ fn shape_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Option<
 }
 
 /// How many pods of a class may share a node, if a rule about single nodes says so.
-fn group(problem: &Problem, class: usize) -> Option<(usize, u32)> {
+fn group(problem: &Problem, class: usize) -> Group {
     let class = &problem.classes[class];
     let rules = class.alternatives.first().map(|of| of.rules.as_slice()).unwrap_or_default();
     let cap = |rule: &Rule| match rule {

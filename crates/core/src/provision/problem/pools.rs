@@ -71,7 +71,7 @@ impl Interned<'_> {
             .types
             .iter()
             .map(|kind| InstanceType {
-                row: words.row(layout, &kind.requirements),
+                row: words.type_row(layout, &kind.requirements),
                 capacity: words.amounts(&kind.capacity),
                 allocatable: words.amounts(&kind.allocatable),
                 offerings: kind

@@ -4,6 +4,8 @@
 //! of pods that say the same share a counter. What running and pending pods refuse (required
 //! anti-affinity) binds the pods they refuse as well: a counter counts those who refuse.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
 use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
@@ -35,7 +37,7 @@ pub(super) struct Told {
 
 #[derive(Clone, Debug, PartialEq)]
 struct FilterTold {
-    selector: std::collections::BTreeMap<String, String>,
+    selector: BTreeMap<String, String>,
     affinity: Option<NodeAffinity>,
     /// `None`: taints do not matter.
     tolerations: Option<Vec<k8s_openapi::api::core::v1::Toleration>>,
@@ -105,7 +107,7 @@ impl Counters {
             ..affinity
         };
         let filter = FilterTold {
-            selector: if by_needs { of.node_selector.clone() } else { Default::default() },
+            selector: if by_needs { of.node_selector.clone() } else { BTreeMap::default() },
             affinity: affinity.filter(|_| by_needs).map(required),
             tolerations: by_taints.then(|| of.tolerations.clone()),
         };
@@ -190,7 +192,7 @@ impl Interned<'_> {
     pub(super) fn rules(&mut self, world: &World, kinds: &[Kind]) -> (Vec<Rules>, Vec<Vec<usize>>) {
         let mut counters = Counters::default();
         let mut rules: Vec<Rules> = kinds.iter().map(|kind| Rules::new(world, &kind.digest, &mut counters)).collect();
-        self.add_refusals(world, kinds, &mut counters, &mut rules);
+        add_refusals(world, kinds, &mut counters, &mut rules);
         for told in &counters.told {
             let counter = self.counter(told);
             self.problem.counters.push(counter);
@@ -202,34 +204,6 @@ impl Interned<'_> {
             .collect();
         self.count_placed(world, &counters);
         (rules, counted_by)
-    }
-
-    /// Pods that refuse others, running or pending, bind the others.
-    fn add_refusals(&mut self, world: &World, kinds: &[Kind], counters: &mut Counters, rules: &mut [Rules]) {
-        let running = world.pods.values().filter(|pod| is_placed(world, pod)).map(|pod| &pod.digest);
-        let refusing = running.chain(kinds.iter().map(|kind| &kind.digest)).filter(|of| of.affinity.is_some());
-        let mut seen: Vec<*const Digest> = Vec::new();
-        for of in refusing {
-            let pointer = std::sync::Arc::as_ptr(of);
-            if seen.contains(&pointer) {
-                continue;
-            }
-            seen.push(pointer);
-            for term in required_anti_affinity(of) {
-                let whom = selects(world, of, term);
-                let bound: Vec<usize> = (0..kinds.len()).filter(|at| whom.means(&kinds[*at].digest)).collect();
-                if bound.is_empty() {
-                    continue;
-                }
-                let counter = counters.refusing(world, of, term);
-                for at in bound {
-                    let rule = Rule::Apart { counter };
-                    if !rules[at].hard.contains(&rule) {
-                        rules[at].also(rule);
-                    }
-                }
-            }
-        }
     }
 
     fn counter(&self, told: &Told) -> Counter {
@@ -268,7 +242,7 @@ impl Interned<'_> {
                 all.push(bit);
             }
         }
-        for pool in self.problem.pools.iter() {
+        for pool in &self.problem.pools {
             let open: Vec<usize> = layout.bits(&pool.row, key).filter(|bit| !known(&all, bit)).collect();
             if open.is_empty() || !passes(&pool.row, &pool.taints) {
                 continue;
@@ -325,6 +299,34 @@ impl Interned<'_> {
                 counter.counts.resize(bit + 1, 0);
             }
             counter.counts[bit] += 1;
+        }
+    }
+}
+
+/// Pods that refuse others, running or pending, bind the others.
+fn add_refusals(world: &World, kinds: &[Kind], counters: &mut Counters, rules: &mut [Rules]) {
+    let running = world.pods.values().filter(|pod| is_placed(world, pod)).map(|pod| &pod.digest);
+    let refusing = running.chain(kinds.iter().map(|kind| &kind.digest)).filter(|of| of.affinity.is_some());
+    let mut seen: Vec<*const Digest> = Vec::new();
+    for of in refusing {
+        let pointer = std::sync::Arc::as_ptr(of);
+        if seen.contains(&pointer) {
+            continue;
+        }
+        seen.push(pointer);
+        for term in required_anti_affinity(of) {
+            let whom = selects(world, of, term);
+            let bound: Vec<usize> = (0..kinds.len()).filter(|at| whom.means(&kinds[*at].digest)).collect();
+            if bound.is_empty() {
+                continue;
+            }
+            let counter = counters.refusing(world, of, term);
+            for at in bound {
+                let rule = Rule::Apart { counter };
+                if !rules[at].hard.contains(&rule) {
+                    rules[at].also(rule);
+                }
+            }
         }
     }
 }

@@ -70,6 +70,18 @@ impl Words {
         row
     }
 
+    /// A type's labels: of a key that is not well known, only a NodePool decides whether nodes have it.
+    pub(super) fn type_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
+        let mut row = layout.any();
+        for (key, requirement) in &requirements.0 {
+            if let Some(at) = self.key(key) {
+                let absent = (!keys::is_well_known(key)).then_some(Layout::ABSENT);
+                layout.restrict(&mut row, at, self.bits(at, requirement).into_iter().chain(absent));
+            }
+        }
+        row
+    }
+
     /// A node that is still to be bought: well-known labels are open, others absent unless set.
     pub(in crate::provision) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
         let mut row = self.row(layout, requirements);

@@ -1,0 +1,12 @@
+//! End to end: the controller's binary as users run it, on a real control plane and AWS on loopback.
+//!
+//! What is asserted is what users see: objects and events on the API server, instances and calls on EC2.
+
+mod bad_input;
+mod crash;
+mod crds;
+mod deletion;
+mod launch;
+mod manifests;
+mod path;
+mod stage;

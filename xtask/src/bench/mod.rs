@@ -1,0 +1,149 @@
+//! `cargo xtask bench scheduling`: our scheduler and Karpenter's own on the same inputs, in one run, in one table.
+//!
+//! ```text
+//! diverse, real ─▶ Input (a file) ─▶ karpenter-bench (ours)      ─▶ Measured ─▶ table, JSON
+//!                      │         └─▶ benches/karpenter (the peer) ─▶ Measured ─┘
+//!                      └─▶ bound: what no plan can beat
+//! ```
+
+mod bound;
+mod diverse;
+mod real;
+mod report;
+mod sides;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use karpenter_bench::Input;
+
+use report::Row;
+use sides::Sides;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Speed, price and memory of our scheduler beside Karpenter's own, on the same inputs.
+    ///
+    /// Needs Rust and Go; the first run builds Karpenter's scheduler (minutes, once). Without --full the peer is spared the
+    /// inputs on which it needs more than some minutes; ours runs on all of them.
+    Scheduling(Scheduling),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scheduling {
+    /// Only the input of this name, or those whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// An array with one object per input instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Only ours.
+    #[arg(long)]
+    no_peer: bool,
+    /// The peer gets the largest inputs too.
+    #[arg(long)]
+    full: bool,
+    /// The peer may think this long about one input (such as 90s or 10m); beyond, there is no figure of it.
+    #[arg(long, default_value = "300s", value_parser = duration)]
+    peer_limit: Duration,
+    /// How many nodes the peer looks at in parallel: 5 in Karpenter's own benchmark, 1 in a default installation.
+    #[arg(long, default_value_t = 5)]
+    peer_workers: usize,
+    /// Keep the input files in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// Write the inputs to the folder of --keep and run nothing.
+    #[arg(long, requires = "keep")]
+    inputs_only: bool,
+}
+
+/// One line of the table to be.
+struct Case {
+    name: String,
+    /// The peer needs minutes for it.
+    heavy: bool,
+    /// No plan can cost less than the fractional assignment of its pods.
+    bounded: bool,
+    make: Make,
+}
+
+/// Makes the input of a name.
+type Make = Box<dyn Fn(&str) -> anyhow::Result<Input>>;
+
+pub(crate) fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
+    let Bench::Scheduling(wanted) = bench;
+    let mut cases = diverse::cases();
+    cases.extend(real::cases(root));
+    let cases = chosen(cases, wanted.only.as_deref())?;
+    let temporary = tempfile::tempdir()?;
+    let folder = wanted.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let sides = (!wanted.inputs_only).then(|| Sides::ready(root, !wanted.no_peer)).transpose()?;
+    let mut rows = Vec::new();
+    for case in cases {
+        let input = (case.make)(&case.name).with_context(|| case.name.clone())?;
+        let path = folder.join(format!("{}.json", case.name));
+        std::fs::write(&path, serde_json::to_vec(&input)?).with_context(|| path.display().to_string())?;
+        let Some(sides) = &sides else {
+            continue;
+        };
+        eprintln!("{}: {} pods", case.name, input.pod_count());
+        let ours = sides.ours(&path)?;
+        let limit = (wanted.full || !case.heavy).then_some(wanted.peer_limit);
+        let peer = limit.map(|limit| sides.peer(&path, limit, wanted.peer_workers)).transpose()?.flatten();
+        let bound = case.bounded.then(|| bound::usd_per_hour(&input)).transpose()?;
+        rows.push(Row { input: case.name, pods: input.pod_count(), bound, ours, peer });
+    }
+    if sides.is_none() {
+        println!("the inputs are in {}", folder.display());
+    } else if wanted.json {
+        println!("{}", serde_json::to_string_pretty(&report::json(&rows))?);
+    } else {
+        println!("{}", report::table(&rows));
+        println!(
+            "seconds: the decision alone, ours the best of three where one takes less than a second; Karpenter 1.14.0 with \
+             {} workers; benches/README.md explains the rest",
+            wanted.peer_workers
+        );
+    }
+    Ok(())
+}
+
+/// The case of that name, or all whose name contains it.
+fn chosen(mut cases: Vec<Case>, only: Option<&str>) -> anyhow::Result<Vec<Case>> {
+    let Some(only) = only else {
+        return Ok(cases);
+    };
+    let names: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
+    let is_name = names.iter().any(|name| name == only);
+    cases.retain(|case| if is_name { case.name == only } else { case.name.contains(only) });
+    if cases.is_empty() {
+        bail!("--only {only}: found no such input, expected (a part of) one of {}", names.join(", "));
+    }
+    Ok(cases)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("found {text:?}, expected a duration such as 90s or 10m");
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(parsed).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(only: &str) -> Vec<String> {
+        let cases = chosen(diverse::cases(), Some(only)).unwrap_or_default();
+        cases.into_iter().map(|case| case.name).collect()
+    }
+
+    #[test]
+    fn a_full_name_chooses_one_input_and_a_part_all_that_contain_it() {
+        assert_eq!(named("diverse-50"), ["diverse-50"]);
+        assert_eq!(named("preferences").len(), 2);
+        assert!(named("nobody").is_empty());
+    }
+}
