@@ -139,7 +139,7 @@ async fn before_the_fleet_has_answered() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn before_ec2_shows_what_it_has_launched() -> anyhow::Result<()> {
     let mut stage = Stage::dark().await?;
-    stage.aws.tell("timings", &json!({ "describe_lag": 6.0 }))?;
+    stage.aws.tell("timings", &json!({ "describe_lag": 4.0 }))?;
     fault(&stage, &json!({ "action": "CreateFleet", "kind": "hang_after", "count": 3 }))?;
     stage.start()?;
     three_pods_wait(&stage).await?;

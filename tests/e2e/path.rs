@@ -471,7 +471,7 @@ async fn pods_are_spread_over_zones_as_they_ask() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_come_later_use_the_node_that_is_on_its_way() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    stage.aws.tell("nodes", &json!({ "registration_seconds": 4.0 }))?;
+    stage.aws.tell("nodes", &json!({ "registration_seconds": 2.5 }))?;
     let app = |replicas: u32| deployment("app", replicas, "400m", "512Mi", &json!({}));
     stage.apply(&[class("default", &json!({})), pool("general", &json!({})), app(1)]).await?;
     stage

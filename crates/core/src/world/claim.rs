@@ -106,3 +106,57 @@ pub(crate) fn is_ready_pool(pool: &NodePool) -> bool {
     let list = pool.status.as_ref().and_then(|status| status.conditions.as_deref());
     crate::conditions::is_true(list, karpenter_api::conditions::READY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(created_by_us: bool) -> ClaimState {
+        let claim = NodeClaim::new(
+            "c",
+            serde_json::from_value(serde_json::json!({
+                "requirements": [], "nodeClassRef": { "group": "", "kind": "", "name": "" },
+            }))
+            .unwrap(),
+        );
+        ClaimState::new(claim, created_by_us, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn only_a_claim_of_this_process_is_launched_without_a_look_up() {
+        assert_eq!(state(true).launch, LaunchState::Absent);
+        assert_eq!(state(false).launch, LaunchState::Unknown);
+    }
+
+    #[test]
+    fn an_uncertain_launch_is_looked_up_and_repeated_under_its_token() {
+        let mut state = state(true);
+        state.launched(LaunchOutcome::Unknown(String::new()), Timestamp::UNIX_EPOCH);
+        assert_eq!((&state.launch, state.refusals), (&LaunchState::Unknown, 0));
+        state.launched(LaunchOutcome::NotFound, Timestamp::UNIX_EPOCH);
+        assert_eq!((&state.launch, state.refusals), (&LaunchState::Absent, 0));
+    }
+
+    #[test]
+    fn a_spent_token_is_looked_up_and_then_replaced() {
+        let mut state = state(false);
+        state.launched(LaunchOutcome::TokenSpent(String::new()), Timestamp::UNIX_EPOCH);
+        assert_eq!(state.launch, LaunchState::Unknown, "what it bought may exist");
+        state.launched(LaunchOutcome::NotFound, Timestamp::UNIX_EPOCH);
+        assert_eq!((&state.launch, state.refusals), (&LaunchState::Absent, 1));
+        assert_eq!(state.retry_at, Timestamp::UNIX_EPOCH + FIRST_RETRY);
+    }
+
+    #[test]
+    fn a_refused_launch_waits_longer_each_time_and_has_another_token() {
+        let mut state = state(true);
+        let refused = || LaunchOutcome::Failed { reason: "LaunchFailed".into(), message: String::new() };
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            state.launched(refused(), Timestamp::UNIX_EPOCH);
+            waits.push(state.retry_at.duration_since(Timestamp::UNIX_EPOCH).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(state.refusals, 8);
+    }
+}
