@@ -44,6 +44,7 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
         region = wire.region(),
         "karpenter starts"
     );
+    tracing::warn!("no lease is taken yet: run one replica only");
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let mut tasks = JoinSet::new();
     let (telemetry, registry) = Telemetry::start(&client, &mut tasks)?;
@@ -52,11 +53,15 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     observe::start(&client, &events, &mut tasks);
     let executor = Executor::new(client, wire, events.clone());
     let driver = Driver { world: World::default(), aws: Aws::new(aws), settings, executor, telemetry, health };
-    let driver = tokio::spawn(driver.run(inbox));
-    stopped().await?;
+    let mut driver = tokio::spawn(driver.run(inbox));
+    tokio::select! {
+        asked = stopped() => asked?,
+        // A controller without its loop must not look alive: the kubelet starts it anew.
+        ended = &mut driver => anyhow::bail!("the driver ended by itself: {ended:?}"),
+    }
     tracing::info!("stopping: no new actions, those under way may end");
     let _ = events.send(Event::Stop).await;
-    if tokio::time::timeout(STOP_WITHIN, driver).await.is_err() {
+    if tokio::time::timeout(STOP_WITHIN, &mut driver).await.is_err() {
         tracing::warn!(within = ?STOP_WITHIN, "actions still under way: the next start finds out what became of them");
     }
     tasks.abort_all();

@@ -29,7 +29,12 @@ pub(crate) fn run(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
                 shown(Command::new(python).current_dir(folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))
             }),
         ),
-        ("go", Box::new(|| shown(Command::new("go").current_dir(root.join("dev/controlplane")).args(["vet", "-trimpath", "."])))),
+        (
+            "go",
+            Box::new(|| {
+                shown(Command::new("go").current_dir(root.join("dev/controlplane")).args(["vet", "-trimpath", "."]))
+            }),
+        ),
         ("unit and end-to-end", Box::new(|| cargo(&["test", "--workspace", "--locked"]))),
     ];
     for (name, step) in steps {

@@ -447,16 +447,23 @@ impl<'p> Packer<'p> {
         if self.ready[class][alternative].host.iter().any(|rule| !self.new_host_allows(rule)) {
             return false;
         }
-        let shapes = self.shapes_for(class, alternative);
-        for (_, shape) in shapes.iter() {
-            let Some(open) = self.new_bin(*shape, &self.problem.classes[class]) else { continue };
-            self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
-            let at = self.bins.len() - 1;
-            if let Narrowed::To(shape) = self.narrow(Some(at), *shape, class, alternative, None) {
-                self.put(pod, class, at, Some(shape));
-                return true;
+        for (row, base) in self.shapes_for(class, alternative).iter() {
+            let Some(narrowed) = self.shapes.narrow(*base, *row) else { continue };
+            // Where limits fix the type beforehand, the domain may have to be settled before that.
+            let settled = match self.narrow(None, narrowed, class, alternative, None) {
+                Narrowed::To(shape) if shape != narrowed => Some(shape),
+                _ => None,
+            };
+            for shape in [Some(narrowed), settled].into_iter().flatten() {
+                let Some(open) = self.new_bin(shape, &self.problem.classes[class]) else { continue };
+                self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
+                let at = self.bins.len() - 1;
+                if let Narrowed::To(shape) = self.narrow(Some(at), shape, class, alternative, None) {
+                    self.put(pod, class, at, Some(shape));
+                    return true;
+                }
+                self.bins.pop();
             }
-            self.bins.pop();
         }
         false
     }

@@ -84,14 +84,15 @@ fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {
     let mut claim_of = vec![usize::MAX; packer.bins.len()];
     let mut claims = Vec::new();
     for (at, bin) in packer.bins.iter().enumerate() {
-        if bin.open.is_some() && !bin.pods.is_empty() {
+        if let Some(claim) = claim(problem, &packer, bin).filter(|claim| !claim.pods.is_empty()) {
             claim_of[at] = claims.len();
-            claims.extend(claim(problem, &packer, bin));
+            claims.push(claim);
         }
     }
     let places = packer.bin_of.iter().map(|bin| match bin {
         None => Place::Nowhere,
         Some(bin) if *bin < problem.nodes.len() => Place::Node(*bin),
+        Some(bin) if claim_of[*bin] == usize::MAX => Place::Nowhere,
         Some(bin) => Place::Claim(claim_of[*bin]),
     });
     let places: Vec<Place> = places.collect();

@@ -103,10 +103,11 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
     } else {
         println!("{}", report::table(&rows));
         println!(
-            "seconds: the decision alone, ours the best of three where one takes less than a second; Karpenter 1.14.0 with \
-             {} workers; benches/README.md explains the rest",
-            wanted.peer_workers
+            "seconds: the decision alone; ours the best of three where one takes less than one; see benches/README.md"
         );
+        if !wanted.no_peer {
+            println!("Karpenter 1.14.0, --peer-workers {}", wanted.peer_workers);
+        }
     }
     Ok(())
 }

@@ -11,11 +11,16 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+
 use crate::cloud::CatalogueProblem;
 use crate::world::PodKey;
 use crate::{Cloud, Decision, Settings, Timestamp, World};
 
 pub use verdict::Verdict;
+
+/// How soon to look again while a launch is unsettled.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// What a round of provisioning assumed, fed back to the World by the driver.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -44,10 +49,25 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     if catalogues.peek().is_some() && catalogues.all(|found| matches!(found, Err(CatalogueProblem::NotYetObserved))) {
         return decision;
     }
+    if let Some(until) = unknown_launch(world, now) {
+        decision.wake(until);
+        return decision;
+    }
     let pending = pods::pending(world, now);
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
     plan::act(world, settings, &interned, &solution, now, &mut decision);
     decision
+}
+
+/// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
+/// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
+fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
+    let mut unlaunched = world
+        .claims
+        .values()
+        .filter(|state| !state.is_deleting() && state.provider_id().is_none() && state.pool().is_some());
+    let expected = |name: &str| world.nominated.values().any(|nomination| nomination.target == name);
+    unlaunched.any(|state| !expected(state.name())).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
 }

@@ -147,6 +147,9 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(keys::NODEPOOL_HASH.to_owned(), hash::nodepool_hash(pool));
     annotations.insert(keys::NODEPOOL_HASH_VERSION.to_owned(), hash::NODEPOOL_HASH_VERSION.to_owned());
+    if interned.problem.relax_min_values && !claim.min_values.is_empty() {
+        annotations.insert(keys::MIN_VALUES_RELAXED.to_owned(), claim.min_values_relaxed.to_string());
+    }
     let requirements = requirements(interned, claim);
     // A label that Kubernetes does not know must have a value on the node: the first that is allowed.
     for spec in &requirements {
@@ -244,6 +247,14 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
         if before.contains(&Layout::ABSENT) && !left.contains(&Layout::ABSENT) {
             all.push(spec(Operator::Exists, Vec::new()));
         }
+    }
+    let wanted = |key: &str| {
+        let at = words.key(keys::normalized(key))?;
+        claim.min_values.iter().find(|(known, _)| *known == at).map(|(_, count)| *count)
+    };
+    for spec in all.iter_mut().filter(|spec| spec.min_values.is_some()) {
+        // Under BestEffort they hold as far as they could be reached.
+        spec.min_values = wanted(&spec.key).filter(|count| *count > 0).and_then(|count| count.try_into().ok());
     }
     let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
     let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();

@@ -110,6 +110,7 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
     let affinity = of.affinity.as_ref();
     let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
     let terms = needs(&of.node_selector, node)?;
+    super::problem::namespaces_are_known(of)?;
     let mut preferred: Vec<(i32, Requirements)> = Vec::new();
     let (mut together, mut apart, mut soft) = (0, 0, 0);
     if respect {

@@ -375,7 +375,11 @@ impl World {
         }
         match outcome {
             Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
-            Err(_) if key.verb == "create" => self.forget_nominations(claim, now),
+            // Its pods are pending again; the next round, under another name, is the batch window's to time.
+            Err(_) if key.verb == "create" => {
+                self.flights.forget(&key.subject);
+                self.nominated.retain(|_, nomination| nomination.target != claim);
+            }
             Err(Failure::Unknown(_)) if key.verb == "launch" => {
                 if let Some(state) = self.claims.get_mut(claim) {
                     state.launch_uncertain();

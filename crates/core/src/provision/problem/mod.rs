@@ -16,7 +16,7 @@ use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
 pub(super) use self::pools::{PoolTypes, pool_requirements};
-pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
+pub(super) use self::topology::{namespaces_are_known, preferred_affinity, preferred_anti_affinity};
 use self::words::Vocabulary;
 pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;

@@ -12,7 +12,7 @@ use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
 
 use super::Interned;
 use super::classes::Kind;
-use super::selectors::Selects;
+use super::selectors::{Selects, is_empty};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
 use crate::world::{Digest, PodState};
@@ -71,6 +71,19 @@ fn required_affinity(of: &Digest) -> impl Iterator<Item = &PodAffinityTerm> {
 fn required_anti_affinity(of: &Digest) -> impl Iterator<Item = &PodAffinityTerm> {
     let all = of.affinity.iter().filter_map(|affinity| affinity.pod_anti_affinity.as_ref());
     all.flat_map(|affinity| affinity.required_during_scheduling_ignored_during_execution.iter().flatten())
+}
+
+/// Labels of namespaces are not watched: a required term that selects by them cannot be judged.
+pub(in crate::provision) fn namespaces_are_known(of: &Digest) -> Result<(), String> {
+    let by_labels = |term: &PodAffinityTerm| term.namespace_selector.as_ref().is_some_and(|s| !is_empty(s));
+    if required_affinity(of).chain(required_anti_affinity(of)).any(by_labels) {
+        return Err(
+            "podAffinityTerm.namespaceSelector: found labels, expected an empty selector or a list in namespaces \
+                    (labels of namespaces are not supported yet)"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// Topology keys a kind of pods speaks of.
