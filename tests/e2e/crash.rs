@@ -7,7 +7,7 @@ use karpenter_harness::Seen;
 use serde_json::{Value, json};
 
 use crate::manifests::{class, deployment, pool};
-use crate::stage::{SOON, Stage, is, provider_id, told};
+use crate::stage::{SOON, Stage, is, name, provider_id, told};
 
 const PODS: u32 = 3;
 
@@ -251,5 +251,30 @@ async fn when_there_is_nothing_to_do() -> anyhow::Result<()> {
     stage.has_settled().await?;
     assert_eq!(stage.writes()?, written);
     assert_eq!(stage.calls("CreateFleet")?.len(), bought);
+    Ok(())
+}
+
+/// The claim went while nobody watched, finalizer or not: its instance is found by its tags and ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn and_the_claim_is_lost() -> anyhow::Result<()> {
+    let mut stage = Stage::set().await?;
+    three_pods_wait(&stage).await?;
+    ends_well(&stage).await?;
+    stage.kill()?;
+    let lost = stage.claims("general").await?.remove(0);
+    stage.without_finalizers::<karpenter_api::NodeClaim>(name(&lost.metadata)).await?;
+    stage.delete::<karpenter_api::NodeClaim>(name(&lost.metadata)).await?;
+    // Instances younger than half a minute are left alone: their claims may be on their way.
+    stage.aws.tell("instances", &json!({ "tag": { "karpenter.sh/nodepool": "general" }, "event": "age", "seconds": 60 }))?;
+    stage.start()?;
+    stage
+        .until("the instance of nobody is ended", SOON, async || {
+            let id = provider_id(&lost).rsplit('/').next().unwrap_or_default().to_owned();
+            let alive: Vec<String> = stage.aws.alive()?.into_iter().map(|one| one.id).collect();
+            Ok(Seen::holds(!alive.contains(&id), alive))
+        })
+        .await?;
+    stage.pods_run("app", PODS as usize).await?;
+    assert_eq!(stage.claims("general").await?.len(), 3, "the other two were left alone");
     Ok(())
 }

@@ -65,6 +65,7 @@ async fn is_gone(stage: &Stage, claim: &NodeClaim) -> anyhow::Result<()> {
             let nodes: Vec<&str> = nodes.iter().map(|node| name(&node.metadata)).collect();
             let mut alive = stage.aws.alive()?;
             alive.retain(|instance| id.ends_with(&instance.id));
+            assert!(alive.is_empty() || !claims.is_empty(), "the claim went before its instance: {alive:?}");
             Ok(Seen::holds(claims.is_empty() && nodes.is_empty() && alive.is_empty(), (claims, nodes, alive)))
         })
         .await

@@ -11,7 +11,7 @@ use karpenter_api::conditions::Condition;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool};
 use karpenter_harness::{Aws, Cluster, Controller, Environment, Instance, Parts, Seen, until};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -123,6 +123,15 @@ impl Stage {
         K: kube::Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
     {
         Api::<K>::all(self.cluster.client.clone()).delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn without_finalizers<K>(&self, name: &str) -> anyhow::Result<()>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        Api::<K>::all(self.cluster.client.clone()).patch(name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
@@ -249,6 +258,8 @@ impl Stage {
         assert!(after.calls - before.calls <= 4, "{} AWS calls in {WATCHED:?}", after.calls - before.calls);
         let cpu = after.cpu.saturating_sub(before.cpu);
         assert!(cpu < WATCHED / 4, "{cpu:?} of processor time in {WATCHED:?}");
+        let turns = after.turns - before.turns;
+        assert!(turns < 50.0, "{turns} turns of the driver in {WATCHED:?}");
         Ok(())
     }
 
@@ -277,6 +288,7 @@ impl Stage {
             writes: self.writes()?,
             calls: self.aws.peer("calls")?["count"].as_u64().context("a count")?,
             cpu: controller.cpu_time()?,
+            turns: controller.metric("karpenter_rs_turn_duration_seconds_count")?,
         })
     }
 }
@@ -286,6 +298,8 @@ struct Sample {
     writes: BTreeMap<String, usize>,
     calls: u64,
     cpu: Duration,
+    /// How often its loop went round.
+    turns: f64,
 }
 
 pub(crate) fn name(meta: &kube::api::ObjectMeta) -> &str {

@@ -191,12 +191,14 @@ def instances(peer: Peer, given: Given) -> Answer:
                     each.status[given.get("part", "instance")] = {"status": "impaired", "since": since}
                 case "heal":
                     each.status.clear()
+                case "age":
+                    each.launched_at -= float(given["seconds"])
                 case "schedule":
                     each.events.append(
                         {"Code": given.get("code", "instance-reboot"), "Description": "scheduled", "NotBefore": time.time() + 3600}
                     )
                 case _:
-                    raise ValueError(f"no event {event!r}; there is terminate, reclaim, stop, impair, heal, schedule")
+                    raise ValueError(f"no event {event!r}; there is terminate, reclaim, stop, impair, heal, age, schedule")
     return 200, {"instances": [each.id for each in chosen]}
 
 

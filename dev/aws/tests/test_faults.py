@@ -68,6 +68,14 @@ def test_a_fault_that_makes_no_sense_is_refused(aws: Any, fault: dict[str, Any])
     assert answer.status_code == 400 and answer.json()["error"]
 
 
+def test_an_instance_can_be_older_than_it_is(aws: Any, fleet: Any) -> None:
+    fleet("m5.large")
+    (before,) = aws.peer("state")["instances"]
+    aws.tell("instances", event="age", seconds=3600)
+    (after,) = aws.peer("state")["instances"]
+    assert before["launched_at"] - after["launched_at"] == pytest.approx(3600)
+
+
 def test_an_instance_lives_by_the_clock(aws: Any, fleet: Any) -> None:
     ec2 = aws.client("ec2")
     aws.tell("timings", pending=0.3, shutting_down=0.3, describe_lag=0.3)

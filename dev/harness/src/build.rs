@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustc_hash::FxHasher;
 
-/// The checkout.
+/// The checkout that this runs in: the nearest folder upwards with a `Cargo.lock`. Not where it was compiled: checkouts
+/// may share a target folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default()
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_path_buf);
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).map(Path::to_path_buf);
+    found.or(compiled).unwrap_or_default()
 }
 
 /// Where the parts are on this machine.

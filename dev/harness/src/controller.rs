@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::janitor::Janitor;
 use crate::part::ends;
@@ -65,6 +66,16 @@ impl Controller {
             after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         // Linux tells them in hundredths of a second.
         Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// A sample of `/metrics`, by its whole name: `name` or `name{label="value"}`.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let served = self.said().lines().filter(|line| line.contains("METRICS_PORT")).last().map(str::to_owned);
+        let told: Value = serde_json::from_str(&served.context("it has not said where it serves its metrics")?)?;
+        let address = told["address"].as_str().context("address: expected text")?.replace("0.0.0.0", "127.0.0.1");
+        let text = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.with_context(|| format!("{name} is not served"))
     }
 
     pub fn said(&self) -> String {
