@@ -70,7 +70,7 @@ impl Controller {
 
     /// A sample of `/metrics`, by its whole name: `name` or `name{label="value"}`.
     pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let served = self.said().lines().filter(|line| line.contains("METRICS_PORT")).last().map(str::to_owned);
+        let served = self.said().lines().rfind(|line| line.contains("METRICS_PORT")).map(str::to_owned);
         let told: Value = serde_json::from_str(&served.context("it has not said where it serves its metrics")?)?;
         let address = told["address"].as_str().context("address: expected text")?.replace("0.0.0.0", "127.0.0.1");
         let text = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
