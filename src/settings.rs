@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use karpenter_aws::AwsSettings;
 use karpenter_core::Settings;
-use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
 
 /// Options of the controller.
 #[derive(Debug, Clone, Args)]
@@ -127,16 +126,11 @@ impl Options {
         if self.cluster_name.is_empty() {
             bail!("--cluster-name (CLUSTER_NAME): found nothing, expected the name of the EKS cluster");
         }
-        let preference_policy = match self.preference_policy.as_str() {
-            "Respect" => PreferencePolicy::Respect,
-            "Ignore" => PreferencePolicy::Ignore,
-            other => bail!("--preference-policy (PREFERENCE_POLICY): found {other:?}, expected Respect or Ignore"),
-        };
-        let min_values_policy = match self.min_values_policy.as_str() {
-            "Strict" => MinValuesPolicy::Strict,
-            "BestEffort" => MinValuesPolicy::BestEffort,
-            other => bail!("--min-values-policy (MIN_VALUES_POLICY): found {other:?}, expected Strict or BestEffort"),
-        };
+        let named = |option: &'static str| move |wrong: String| anyhow!("{option}: {wrong}");
+        let preference_policy =
+            self.preference_policy.parse().map_err(named("--preference-policy (PREFERENCE_POLICY)"))?;
+        let min_values_policy =
+            self.min_values_policy.parse().map_err(named("--min-values-policy (MIN_VALUES_POLICY)"))?;
         let signed = |duration: Duration| jiff::SignedDuration::try_from(duration);
         Ok(Settings {
             cluster_name: self.cluster_name.clone(),

@@ -2,9 +2,9 @@
 
 use karpenter_api::Ec2NodeClass;
 use karpenter_harness::Seen;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::manifests::{any_of, class, deployment, on_demand, on_pool, pool, requiring};
+use crate::manifests::{any_of, app, class, deployment, on_demand, on_pool, pool, requiring};
 use crate::stage::{SOON, Stage};
 
 /// A condition of the NodePool has this reason and says all of these.
@@ -33,10 +33,6 @@ async fn class_says(stage: &Stage, class: &str, kind: &str, reason: &str, words:
             Ok(Seen::holds(says && is_false("Ready").is_some(), all))
         })
         .await
-}
-
-fn app(pod: &Value) -> Value {
-    deployment("app", 1, "500m", "512Mi", pod)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::Node;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool};
 use karpenter_harness::Seen;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::manifests::{budget, class, deployment, pool};
+use crate::manifests::{app, budget, class, deployment, pool};
 use crate::stage::{SOON, Stage, is, name, node_name, provider_id, told};
 
 /// A budget blocks the drain; once it allows it, pods move and nothing is left.
@@ -52,6 +52,11 @@ async fn a_deleted_claim_is_drained_through_the_eviction_api_and_ends() -> anyho
     Ok(())
 }
 
+/// A class, a pool, and one small pod.
+fn one_app() -> [Value; 3] {
+    [class("default", &json!({})), pool("general", &json!({})), app(&json!({}))]
+}
+
 /// Neither claim nor node is left, and the instance is shutting down or gone.
 async fn is_gone(stage: &Stage, claim: &NodeClaim) -> anyhow::Result<()> {
     let id = provider_id(claim);
@@ -74,13 +79,7 @@ async fn is_gone(stage: &Stage, claim: &NodeClaim) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_a_node_ends_its_claim_and_its_instance() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    stage
-        .apply(&[
-            class("default", &json!({})),
-            pool("general", &json!({})),
-            deployment("app", 1, "500m", "512Mi", &json!({})),
-        ])
-        .await?;
+    stage.apply(&one_app()).await?;
     stage.pods_run("app", 1).await?;
     let old = stage.ready_claim("general").await?;
     stage.delete::<Node>(node_name(&old)).await?;
@@ -95,13 +94,7 @@ async fn deleting_a_node_ends_its_claim_and_its_instance() -> anyhow::Result<()>
 async fn a_claim_without_a_node_takes_its_instance_along() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     stage.aws.tell("nodes", &json!({ "never_joins": true }))?;
-    stage
-        .apply(&[
-            class("default", &json!({})),
-            pool("general", &json!({})),
-            deployment("app", 1, "500m", "512Mi", &json!({})),
-        ])
-        .await?;
+    stage.apply(&one_app()).await?;
     let claim = stage
         .until("the claim is launched", SOON, async || {
             let claims = stage.claims("general").await?;
@@ -121,13 +114,7 @@ async fn a_claim_without_a_node_takes_its_instance_along() -> anyhow::Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_class_outlives_its_claims_and_leaves_nothing_on_aws() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    stage
-        .apply(&[
-            class("default", &json!({})),
-            pool("general", &json!({})),
-            deployment("app", 1, "500m", "512Mi", &json!({})),
-        ])
-        .await?;
+    stage.apply(&one_app()).await?;
     stage.pods_run("app", 1).await?;
     let claim = stage.ready_claim("general").await?;
     stage.delete::<Ec2NodeClass>("default").await?;
@@ -150,13 +137,7 @@ async fn a_class_outlives_its_claims_and_leaves_nothing_on_aws() -> anyhow::Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_died_is_replaced() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    stage
-        .apply(&[
-            class("default", &json!({})),
-            pool("general", &json!({})),
-            deployment("app", 1, "500m", "512Mi", &json!({})),
-        ])
-        .await?;
+    stage.apply(&one_app()).await?;
     stage.pods_run("app", 1).await?;
     let old = stage.ready_claim("general").await?;
     stage.aws.tell("instances", &json!({ "tag": { "karpenter.sh/nodepool": "general" }, "event": "terminate" }))?;

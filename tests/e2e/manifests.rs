@@ -103,3 +103,8 @@ fn merge(base: &mut Value, over: &Value) {
         (base, over) => *base = over.clone(),
     }
 }
+
+/// A Deployment of one small pod.
+pub(crate) fn app(pod: &Value) -> Value {
+    deployment("app", 1, "500m", "512Mi", pod)
+}

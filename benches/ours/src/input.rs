@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use karpenter_api::NodePool;
 use karpenter_core::cloud::{CapacityType, InstanceType, Offering};
-use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
 use karpenter_core::{Requirement, Requirements, Resources, Settings, resources};
 use serde::{Deserialize, Serialize};
 
@@ -88,16 +87,10 @@ impl Input {
     }
 
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let preference_policy = match self.preference_policy.as_str() {
-            "Respect" => PreferencePolicy::Respect,
-            "Ignore" => PreferencePolicy::Ignore,
-            other => bail!("preference_policy: found {other:?}, expected Respect or Ignore"),
-        };
-        let min_values_policy = match self.min_values_policy.as_str() {
-            "Strict" => MinValuesPolicy::Strict,
-            "BestEffort" => MinValuesPolicy::BestEffort,
-            other => bail!("min_values_policy: found {other:?}, expected Strict or BestEffort"),
-        };
+        let preference_policy =
+            self.preference_policy.parse().map_err(|wrong: String| anyhow!("preference_policy: {wrong}"))?;
+        let min_values_policy =
+            self.min_values_policy.parse().map_err(|wrong: String| anyhow!("min_values_policy: {wrong}"))?;
         Ok(Settings { preference_policy, min_values_policy, ..Settings::default() })
     }
 }

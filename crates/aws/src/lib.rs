@@ -226,13 +226,13 @@ impl Aws {
         self.cluster.as_ref()
     }
 
-    /// `None` while the class's subnets are not known: there is a difference between nothing and not yet.
     /// The cluster's CA as its nodes get it, once it is known.
     pub(crate) fn cluster_ca(&self) -> Option<&str> {
         let described = || self.cluster.as_ref().map(|cluster| cluster.certificate_authority.as_str());
         self.settings.cluster_ca.as_deref().or_else(described)
     }
 
+    /// `None` while the class's subnets are not known: there is a difference between nothing and not yet.
     fn rows_of(&self, class: &Class) -> Option<Arc<[Arc<InstanceType>]>> {
         let spec = &class.object.spec;
         let family = class.family();

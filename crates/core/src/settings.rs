@@ -1,5 +1,7 @@
 //! The settings decisions read. Parsing flags and environment is the binary's.
 
+use std::str::FromStr;
+
 use jiff::SignedDuration;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,30 @@ pub enum MinValuesPolicy {
     #[default]
     Strict,
     BestEffort,
+}
+
+impl FromStr for PreferencePolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "Respect" => Ok(Self::Respect),
+            "Ignore" => Ok(Self::Ignore),
+            other => Err(format!("found {other:?}, expected Respect or Ignore")),
+        }
+    }
+}
+
+impl FromStr for MinValuesPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "Strict" => Ok(Self::Strict),
+            "BestEffort" => Ok(Self::BestEffort),
+            other => Err(format!("found {other:?}, expected Strict or BestEffort")),
+        }
+    }
 }
 
 impl Default for Settings {

@@ -15,11 +15,11 @@ use rustc_hash::FxHashMap;
 use crate::bin::{Bin, Open, values};
 use crate::problem::{Alternative, Class, Problem, Rule};
 use crate::row::{Layout, Row};
-use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, room};
-use crate::topology::{Counts, Verdict};
+use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, holds};
+use crate::topology::{Counts, Fit};
 
 /// What an alternative asks, with its rows interned.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ready {
     /// Its row joined with each of the homes of its volumes.
     rows: Vec<RowId>,
@@ -54,15 +54,7 @@ enum List {
     Opened,
 }
 
-/// One test of one bin.
-enum Fit {
-    /// It fits if the bin is narrowed to this shape (`None`: an existing node).
-    Yes(Option<ShapeId>),
-    NotNow,
-    Never,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Packer<'p> {
     problem: &'p Problem,
     pub(crate) shapes: Shapes<'p>,
@@ -278,16 +270,22 @@ impl<'p> Packer<'p> {
         true
     }
 
-    fn test(&mut self, bin_at: usize, class_at: usize, alternative: usize, domain: Option<(usize, usize)>) -> Fit {
+    fn test(
+        &mut self,
+        bin_at: usize,
+        class_at: usize,
+        alternative: usize,
+        domain: Option<(usize, usize)>,
+    ) -> Fit<Option<ShapeId>> {
         let problem = self.problem;
         let class = &problem.classes[class_at];
         let of = &class.alternatives[alternative];
         let mut later = false;
         for rule in &self.ready[class_at][alternative].host {
             match self.counts.host_allows(rule, bin_at) {
-                Verdict::Yes => {}
-                Verdict::NotNow => later = true,
-                Verdict::Never => return Fit::Never,
+                Fit::Yes(()) => {}
+                Fit::NotNow => later = true,
+                Fit::Never => return Fit::Never,
             }
         }
         let bin = &self.bins[bin_at];
@@ -311,8 +309,8 @@ impl<'p> Packer<'p> {
                     return Fit::Never;
                 }
                 match self.narrow(Some(bin_at), shape, class_at, alternative, domain) {
-                    Narrowed::To(shape) if !later => Fit::Yes(Some(shape)),
-                    Narrowed::Never => Fit::Never,
+                    Fit::Yes(shape) if !later => Fit::Yes(Some(shape)),
+                    Fit::Never => Fit::Never,
                     _ => Fit::NotNow,
                 }
             }
@@ -336,13 +334,8 @@ impl<'p> Packer<'p> {
     fn settled_domains(&self, at: usize, class: usize, alternative: usize) -> bool {
         let of = &self.problem.classes[class].alternatives[alternative];
         let row = &self.problem.nodes[at].row;
-        self.ready[class][alternative].keys.iter().all(|key| match self.counts.domains(of, *key) {
-            None => true,
-            Some(allowed) => match self.problem.layout.single(row, *key) {
-                Some(Layout::ABSENT) | None => self.counts.allows_no_domain(of, *key),
-                Some(bit) => allowed.contains(&bit),
-            },
-        })
+        let keys = self.ready[class][alternative].keys.iter();
+        keys.copied().all(|key| self.counts.domain_allows(of, key, self.problem.layout.single(row, key)))
     }
 
     /// The shape a bin to buy must take on for a pod; `bin`: the one it is in already, or a new one.
@@ -353,7 +346,7 @@ impl<'p> Packer<'p> {
         class: usize,
         alternative: usize,
         domain: Option<(usize, usize)>,
-    ) -> Narrowed {
+    ) -> Fit<ShapeId> {
         let requests = &self.problem.classes[class].requests;
         let mut possible = false;
         for at in 0..self.ready[class][alternative].rows.len() {
@@ -371,10 +364,10 @@ impl<'p> Packer<'p> {
             }
             possible = true;
             if let Some(shape) = self.settle(bin, shape, class, alternative, 0) {
-                return Narrowed::To(shape);
+                return Fit::Yes(shape);
             }
         }
-        if possible { Narrowed::NotNow } else { Narrowed::Never }
+        if possible { Fit::NotNow } else { Fit::Never }
     }
 
     /// Pins the keys that rules and counters look at, from number `from` on.
@@ -391,18 +384,13 @@ impl<'p> Packer<'p> {
         };
         let of = &self.problem.classes[class].alternatives[alternative];
         let layout = &self.problem.layout;
-        let allowed = self.counts.domains(of, key);
         if let Some(bit) = layout.single(&self.shapes.get(shape).row, key) {
-            let fine = match (&allowed, bit) {
-                (None, _) => true,
-                (Some(_), Layout::ABSENT) => self.counts.allows_no_domain(of, key),
-                (Some(allowed), bit) => allowed.contains(&bit),
-            };
+            let fine = self.counts.domain_allows(of, key, Some(bit));
             return if fine { self.settle(bin, shape, class, alternative, from + 1) } else { None };
         }
         let row = &self.shapes.get(shape).row;
         let has = |bit: &usize| layout.has(row, key, *bit);
-        let bits: Vec<usize> = match allowed {
+        let bits: Vec<usize> = match self.counts.domains(of, key) {
             Some(allowed) => allowed.into_iter().filter(has).collect(),
             None => self.domains_counted(class, key).into_iter().filter(has).collect(),
         };
@@ -451,14 +439,14 @@ impl<'p> Packer<'p> {
             let Some(narrowed) = self.shapes.narrow(*base, *row) else { continue };
             // Where limits fix the type beforehand, the domain may have to be settled before that.
             let settled = match self.narrow(None, narrowed, class, alternative, None) {
-                Narrowed::To(shape) if shape != narrowed => Some(shape),
+                Fit::Yes(shape) if shape != narrowed => Some(shape),
                 _ => None,
             };
             for shape in [Some(narrowed), settled].into_iter().flatten() {
                 let Some(open) = self.new_bin(shape, &self.problem.classes[class]) else { continue };
                 self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
                 let at = self.bins.len() - 1;
-                if let Narrowed::To(shape) = self.narrow(Some(at), shape, class, alternative, None) {
+                if let Fit::Yes(shape) = self.narrow(Some(at), shape, class, alternative, None) {
                     self.put(pod, class, at, Some(shape));
                     return true;
                 }
@@ -483,7 +471,7 @@ impl<'p> Packer<'p> {
 
     fn new_host_allows(&self, rule: &Rule) -> bool {
         // A bin that is not there yet holds nothing.
-        self.counts.host_allows(rule, self.bins.len()) == Verdict::Yes
+        self.counts.host_allows(rule, self.bins.len()) == Fit::Yes(())
     }
 
     /// The shapes of new nodes for an alternative: one for each pool that its taints and labels allow.
@@ -532,7 +520,7 @@ impl<'p> Packer<'p> {
             Open { shape, meant: None, most: None, min_values: pool.min_values.clone(), min_values_relaxed: false };
         let fits = |choice: &&Choice| {
             let within = self.within_limits(shape_ref.pool, choice.kind);
-            within && room(self.problem, pool, **choice).zip(&class.requests).all(|(room, amount)| *amount <= room)
+            within && holds(self.problem, pool, **choice, &class.requests)
         };
         if limited {
             // What it may become is charged to the limits: no more than the cheapest that is needed.
@@ -551,7 +539,8 @@ impl<'p> Packer<'p> {
         Some(open)
     }
 
-    fn within_limits(&self, pool: usize, kind: usize) -> bool {
+    /// Whether its limits let a pool buy one more node of a type.
+    pub(crate) fn within_limits(&self, pool: usize, kind: usize) -> bool {
         let capacity = &self.problem.types[kind].capacity;
         self.limits[pool].0.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
     }
@@ -609,12 +598,6 @@ impl<'p> Packer<'p> {
             }
         }
     }
-}
-
-enum Narrowed {
-    To(ShapeId),
-    NotNow,
-    Never,
 }
 
 fn has_slot(bin: &Bin, demand: usize) -> bool {

@@ -133,6 +133,14 @@ pub struct Filter {
     pub tolerates: Vec<bool>,
 }
 
+impl Filter {
+    /// Whether pods on a node with this row and these taints count.
+    pub fn passes(&self, layout: &Layout, row: &Row, taints: &[usize]) -> bool {
+        (self.rows.is_empty() || self.rows.iter().any(|one| layout.intersects(one, row)))
+            && taints.iter().all(|taint| self.tolerates[*taint])
+    }
+}
+
 /// What the pods counted in a domain say about one more pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {

@@ -33,7 +33,7 @@ pub(crate) struct Choice {
     pub(crate) price: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shapes<'p> {
     problem: &'p Problem,
     all: Vec<Rc<Shape>>,
@@ -135,6 +135,11 @@ pub(crate) fn price_of(problem: &Problem, row: &Row, kind: usize) -> Option<u64>
 pub(crate) fn room(problem: &Problem, pool: &Pool, choice: Choice) -> impl Iterator<Item = i64> {
     let daemons = &pool.overheads[choice.overhead];
     problem.types[choice.kind].allocatable.iter().zip(daemons).map(|(all, taken)| all - taken)
+}
+
+/// Whether a type holds these requests beside the daemons.
+pub(crate) fn holds(problem: &Problem, pool: &Pool, choice: Choice, requests: &[i64]) -> bool {
+    room(problem, pool, choice).zip(requests).all(|(room, wanted)| *wanted <= room)
 }
 
 /// Positions in `types` of those that no other exceeds in every resource.

@@ -5,7 +5,7 @@ use crate::pack::Packer;
 use crate::plan;
 use crate::problem::Problem;
 use crate::row::Row;
-use crate::shape::{Choice, room};
+use crate::shape::{Choice, holds};
 use crate::verdict::{PoolVerdict, explain};
 
 /// A node keeps every type that holds its pods and costs at most so much more than the cheapest, in
@@ -65,17 +65,15 @@ impl Solution {
 /// Places every pod that can be placed. The plan's nodes are weighed against nodes bought as pods
 /// come: fewest pods without a place, then the lowest price, then the fewest nodes.
 pub fn solve(problem: &Problem) -> Solution {
-    let packed = |planned: bool| {
-        let mut packer = Packer::new(problem);
-        packer.fill_nodes();
-        if planned {
-            plan::suggest(problem, &mut packer);
-            packer.fill_planned();
-        }
+    let mut plain = Packer::new(problem);
+    plain.fill_nodes();
+    let mut planned = plain.clone();
+    plan::suggest(problem, &mut planned);
+    planned.fill_planned();
+    let [planned, plain] = [planned, plain].map(|mut packer| {
         packer.fill();
         finish(problem, packer)
-    };
-    let (planned, plain) = (packed(true), packed(false));
+    });
     let rank = |solution: &Solution| (solution.unplaced(), solution.price(), solution.claims.len());
     if rank(&planned) <= rank(&plain) { planned } else { plain }
 }
@@ -112,9 +110,12 @@ fn claim(problem: &Problem, packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
     let open = bin.open.as_ref()?;
     let shape = packer.shapes.get(open.shape);
     let pool = &problem.pools[shape.pool];
-    let holds =
-        |choice: &&Choice| room(problem, pool, **choice).zip(&bin.requests).all(|(room, wanted)| *wanted <= room);
-    let all: Vec<&Choice> = shape.types.iter().filter(|choice| open.may_be(problem, choice)).filter(holds).collect();
+    let all: Vec<&Choice> = shape
+        .types
+        .iter()
+        .filter(|choice| open.may_be(problem, choice))
+        .filter(|choice| holds(problem, pool, **choice, &bin.requests))
+        .collect();
     let price = all.first()?.price;
     let dearest = price.saturating_add(price.saturating_mul(DEARER_MAX_PERCENT) / 100);
     let mut keep = all.partition_point(|choice| choice.price <= dearest).max(TYPES_MIN).min(all.len());

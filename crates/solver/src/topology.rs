@@ -1,10 +1,10 @@
 //! Topology: how many counted pods each domain holds, updated in place, and what the rules make of it.
 
 use crate::problem::{Alternative, Problem, Rule};
-use crate::row::Row;
+use crate::row::{Layout, Row};
 
 /// The state of one counter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Count {
     /// By bit of the key.
     by_bit: Vec<u32>,
@@ -13,7 +13,7 @@ pub(crate) struct Count {
     total: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counts<'p> {
     problem: &'p Problem,
     all: Vec<Count>,
@@ -42,7 +42,7 @@ impl<'p> Counts<'p> {
 
     /// Whether a rule about single nodes lets a pod on this bin, and if not, whether that is for good:
     /// counts only grow, so a node that is too full stays so.
-    pub(crate) fn host_allows(&self, rule: &Rule, bin: usize) -> Verdict {
+    pub(crate) fn host_allows(&self, rule: &Rule, bin: usize) -> Fit<()> {
         let held = self.at_bin(rule.counter(), bin);
         let (yes, for_good) = match rule {
             Rule::Spread { max_skew, counts_self, .. } => (held + u32::from(*counts_self) <= *max_skew, true),
@@ -50,9 +50,9 @@ impl<'p> Counts<'p> {
             Rule::Together { counter, counts_self } => (held > 0 || self.is_first(*counter, *counts_self), false),
         };
         match (yes, for_good) {
-            (true, _) => Verdict::Yes,
-            (false, true) => Verdict::Never,
-            (false, false) => Verdict::NotNow,
+            (true, _) => Fit::Yes(()),
+            (false, true) => Fit::Never,
+            (false, false) => Fit::NotNow,
         }
     }
 
@@ -107,14 +107,20 @@ impl<'p> Counts<'p> {
         alternative.rules.iter().filter(of_key).all(|rule| matches!(rule, Rule::Apart { .. }))
     }
 
+    /// Whether the rules about `key` let a pod into the domain `bit`; `None`: a node that is in none.
+    pub(crate) fn domain_allows(&self, alternative: &Alternative, key: usize, bit: Option<usize>) -> bool {
+        match (self.domains(alternative, key), bit) {
+            (None, _) => true,
+            (Some(_), None | Some(Layout::ABSENT)) => self.allows_no_domain(alternative, key),
+            (Some(allowed), Some(bit)) => allowed.contains(&bit),
+        }
+    }
+
     /// A pod was placed on a bin with this row.
     pub(crate) fn add(&mut self, counter: usize, bin: usize, row: &Row, taints: &[usize]) {
         let of = &self.problem.counters[counter];
-        if let Some(filter) = &of.filter {
-            let rows = filter.rows.is_empty() || filter.rows.iter().any(|one| self.problem.layout.intersects(one, row));
-            if !rows || !taints.iter().all(|taint| filter.tolerates[*taint]) {
-                return;
-            }
+        if of.filter.as_ref().is_some_and(|filter| !filter.passes(&self.problem.layout, row, taints)) {
+            return;
         }
         let count = &mut self.all[counter];
         let (cells, at) = match of.key {
@@ -132,10 +138,10 @@ impl<'p> Counts<'p> {
     }
 }
 
-/// May it, and if not, may it ever?
+/// May it, how, and if not, may it ever?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Yes,
+pub(crate) enum Fit<T> {
+    Yes(T),
     NotNow,
     Never,
 }

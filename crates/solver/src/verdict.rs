@@ -2,7 +2,7 @@
 
 use crate::pack::Packer;
 use crate::problem::Problem;
-use crate::shape::{Choice, price_of, room};
+use crate::shape::{Choice, holds, price_of};
 
 /// What took a type off a pool's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +51,7 @@ fn of_pool(problem: &Problem, packer: &mut Packer<'_>, class: usize, pool_at: us
     if !of.homes.is_empty() && of.homes.iter().all(|home| layout.conflict(&row, home).is_some()) {
         return PoolVerdict::Volume(of.homes.iter().find_map(|home| layout.conflict(&row, home)).unwrap_or_default());
     }
-    let (limits, nodes_left) = &packer.limits[pool_at];
-    if nodes_left.is_some_and(|left| left < 1) {
+    if packer.limits[pool_at].1.is_some_and(|left| left < 1) {
         return PoolVerdict::Nodes;
     }
     let homes = if of.homes.is_empty() { vec![row] } else { of.homes.iter().map(|home| row.and(home)).collect() };
@@ -62,14 +61,13 @@ fn of_pool(problem: &Problem, packer: &mut Packer<'_>, class: usize, pool_at: us
     for (kind, overhead) in pool.types.iter() {
         let choice = Choice { kind: *kind, overhead: *overhead, price: 0 };
         let of_type = &problem.types[*kind];
-        let within = limits.iter().zip(&of_type.capacity).all(|(limit, amount)| limit.is_none_or(|l| *amount <= l));
         if !homes.iter().any(|row| layout.intersects(&of_type.row, row)) {
             removed.requirements += 1;
-        } else if !room(problem, pool, choice).zip(requests).all(|(room, wanted)| *wanted <= room) {
+        } else if !holds(problem, pool, choice, requests) {
             removed.resources += 1;
         } else if !homes.iter().any(|row| price_of(problem, row, *kind).is_some()) {
             removed.offerings += 1;
-        } else if !within {
+        } else if !packer.within_limits(pool_at, *kind) {
             removed.limits += 1;
         } else {
             left.push(choice);

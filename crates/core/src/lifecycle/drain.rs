@@ -18,11 +18,9 @@ const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// The pods on the node that must leave before its instance ends.
 pub(super) fn waiting<'w>(world: &'w World, node: &NodeState, now: Timestamp) -> Vec<&'w PodState> {
-    let keys = world.pods_by_node.get(node.name());
-    let pods = keys.into_iter().flatten().filter_map(|key| world.pods.get(key));
+    let pods = world.pods_on(node.name());
     pods.filter(|pod| {
-        !pod.is_terminal()
-            && !pod.is_owned_by("v1", "Node")
+        !pod.is_owned_by("v1", "Node")
             && !taints::tolerates(tolerations(pod), &taints::disrupted())
             && !is_stuck(pod, now)
     })

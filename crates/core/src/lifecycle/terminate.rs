@@ -127,8 +127,7 @@ pub(super) fn node<C: Cloud>(
     if !node.has_finalizer(labels::TERMINATION_FINALIZER) {
         return;
     }
-    let claim =
-        node.provider_id().and_then(|id| world.claims_by_provider_id.get(id)).and_then(|name| world.claims.get(name));
+    let claim = world.claim_of(node);
     if let Some(claim) = claim
         && !claim.is_deleting()
     {

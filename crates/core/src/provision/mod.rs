@@ -9,12 +9,12 @@ mod pods;
 mod problem;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
 use crate::cloud::CatalogueProblem;
-use crate::world::PodKey;
+use crate::world::{ClaimState, PodKey};
 use crate::{Cloud, Decision, Settings, Timestamp, World};
 
 pub use verdict::Verdict;
@@ -57,17 +57,19 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
-    plan::act(world, settings, &interned, &solution, now, &mut decision);
+    plan::act(world, &interned, &solution, now, &mut decision);
     decision
 }
 
 /// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
 /// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
 fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let mut unlaunched = world
-        .claims
-        .values()
-        .filter(|state| !state.is_deleting() && state.provider_id().is_none() && state.pool().is_some());
-    let expected = |name: &str| world.nominated.values().any(|nomination| nomination.target == name);
-    unlaunched.any(|state| !expected(state.name())).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
+    let expected: BTreeSet<&str> = world.nominated.values().map(|nomination| nomination.target.as_str()).collect();
+    let is_unknown = |state: &ClaimState| {
+        !state.is_deleting()
+            && state.provider_id().is_none()
+            && state.pool().is_some()
+            && !expected.contains(state.name())
+    };
+    world.claims.values().any(is_unknown).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
 }

@@ -13,14 +13,13 @@ use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
 use crate::fact::About;
 use crate::resources::{self, Resources};
 use crate::world::PodState;
-use crate::{Decision, Fact, Observation, Settings, Timestamp, World};
+use crate::{Decision, Fact, Observation, Timestamp, World};
 
 /// Instance types a claim may list, cheapest first.
 const TYPES_MAX: usize = 600;
 
 pub(super) fn act<C>(
     world: &World,
-    _settings: &Settings,
     interned: &Interned<'_>,
     solution: &Solution,
     now: Timestamp,

@@ -54,8 +54,7 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
 fn has_room(world: &World, node: &NodeState, pod: &PodState) -> bool {
     let allocatable = node.node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let mut left = allocatable.map(Resources::from_quantities).unwrap_or_default();
-    let bound = world.pods_by_node.get(node.name()).into_iter().flatten().filter_map(|key| world.pods.get(key));
-    for other in bound.filter(|other| !other.is_terminal()) {
+    for other in world.pods_on(node.name()) {
         left.subtract(other.requests());
     }
     pod.requests().fits(&left)

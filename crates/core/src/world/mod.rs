@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::NodePool;
 
 use crate::Timestamp;
@@ -312,9 +312,8 @@ impl World {
 
     /// A pod is bound to a node that others were expected on: they may have to go elsewhere.
     fn taken(&mut self, pod: &PodKey, node: &str, now: Timestamp) {
-        let state = self.nodes.get(node);
-        let claim = state.and_then(|state| self.claims_by_provider_id.get(state.provider_id()?));
-        let is_here = |target: &String| target == node || Some(target) == claim;
+        let claim = self.nodes.get(node).and_then(|state| self.claim_of(state)).map(ClaimState::name);
+        let is_here = |target: &String| target == node || Some(target.as_str()) == claim;
         let as_expected = self.nominated.get(pod).is_some_and(|nomination| is_here(&nomination.target));
         if !as_expected && self.nominated.values().any(|nomination| is_here(&nomination.target)) {
             self.batch.trigger(now);
@@ -390,9 +389,15 @@ impl World {
         }
     }
 
-    /// Names of the namespaces with labels that a selector asks for.
-    pub fn namespaces_like(&self, _selector: &LabelSelector) -> BTreeSet<String> {
-        BTreeSet::new()
+    /// Pods bound to a node that have not ended.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodState> {
+        let keys = self.pods_by_node.get(node).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key)).filter(|pod| !pod.is_terminal())
+    }
+
+    /// The claim that a node belongs to.
+    pub fn claim_of(&self, node: &NodeState) -> Option<&ClaimState> {
+        self.claims.get(self.claims_by_provider_id.get(node.provider_id()?)?)
     }
 
     /// What a claim's node holds: the node's own figures once it has them, the claim's before.

@@ -24,7 +24,7 @@ use self::fill::{Filler, Item, Kind, Pattern, most};
 use self::master::{Column, Master};
 use crate::pack::{EVERYWHERE, Packer, Suggested};
 use crate::problem::{Problem, Rule};
-use crate::shape::{Choice, ShapeId, room};
+use crate::shape::{Choice, ShapeId, holds, room};
 
 /// Rows of the linear program.
 const DEMANDS_MAX: usize = 192;
@@ -170,7 +170,7 @@ fn shape_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Option<
             let Some(shape) = packer.shapes.narrow(*base, *row) else { continue };
             let of = packer.shapes.get(shape);
             let pool = &problem.pools[of.pool];
-            let fits = |at: &usize| room(problem, pool, of.types[*at]).zip(requests).all(|(room, need)| *need <= room);
+            let fits = |at: &usize| holds(problem, pool, of.types[*at], requests);
             let open = packer.limits[of.pool].1.is_none_or(|left| left > 0);
             if open && of.largest.iter().any(fits) {
                 return Some(shape);

@@ -1,5 +1,7 @@
 //! Nodes that stay, and launched claims whose Node is still to come, with what is free on them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{labels as keys, taints};
 use karpenter_solver::Node;
@@ -7,26 +9,27 @@ use karpenter_solver::Node;
 use super::{Interned, daemons::Daemon};
 use crate::World;
 use crate::resources::{self, Resources};
-use crate::world::{ClaimState, NodeState, PodState};
+use crate::world::{ClaimState, NodeState};
 
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then launched claims without a Node.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
         let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
+        let expected = expected(world);
         for node in nodes {
-            self.add_node(world, node, daemons);
+            self.add_node(world, node, daemons, &expected);
         }
         for state in world.claims.values().filter(|state| !state.is_deleting()) {
             let joined = state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
             if !joined {
-                self.add_claim(world, state, daemons);
+                self.add_claim(state, daemons, &expected);
             }
         }
     }
 
-    fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon]) {
-        let claim = claim_of(world, node);
+    fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &BTreeMap<&str, Resources>) {
+        let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
         let mut available =
             status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities).unwrap_or_default();
@@ -36,14 +39,16 @@ impl Interned<'_> {
             fill(&mut available, claim);
         }
         let mut ports = Vec::new();
-        for pod in pods_on(world, node.name()) {
+        for pod in world.pods_on(node.name()) {
             available.subtract(pod.requests());
             ports.extend(pod.digest.ports.iter().map(|port| self.port(port)));
         }
         let labels = node.labels().cloned().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
         available.subtract(&self.daemons_to_come(world, node, &row, daemons));
-        subtract_expected(world, &[Some(node.name()), claim.map(ClaimState::name)], &mut available);
+        for name in [Some(node.name()), claim.map(ClaimState::name)].into_iter().flatten() {
+            available.subtract(expected.get(name).unwrap_or(&Resources::default()));
+        }
         let startup: Vec<Taint> = claim
             .filter(|_| starting)
             .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
@@ -60,7 +65,7 @@ impl Interned<'_> {
         self.push_node(node.name().to_owned(), row, &standing, &available, ports);
     }
 
-    fn add_claim(&mut self, world: &World, state: &ClaimState, daemons: &[Daemon]) {
+    fn add_claim(&mut self, state: &ClaimState, daemons: &[Daemon], expected: &BTreeMap<&str, Resources>) {
         let mut available = Resources::default();
         fill(&mut available, state);
         if available.0.is_empty() {
@@ -74,7 +79,7 @@ impl Interned<'_> {
                 available.subtract(&daemon.requests);
             }
         }
-        subtract_expected(world, &[Some(state.name())], &mut available);
+        available.subtract(expected.get(state.name()).unwrap_or(&Resources::default()));
         self.push_node(state.name().to_owned(), row, &standing, &available, Vec::new());
     }
 
@@ -109,7 +114,7 @@ impl Interned<'_> {
                 expected.add(&daemon.requests);
             }
         }
-        for pod in pods_on(world, node.name()).filter(|pod| pod.is_daemon()) {
+        for pod in world.pods_on(node.name()).filter(|pod| pod.is_daemon()) {
             expected.subtract(pod.requests());
         }
         for amount in expected.0.values_mut() {
@@ -119,19 +124,9 @@ impl Interned<'_> {
     }
 }
 
-/// Pods bound to a node that have not ended.
-fn pods_on<'w>(world: &'w World, node: &str) -> impl Iterator<Item = &'w PodState> {
-    let keys = world.pods_by_node.get(node).into_iter().flatten();
-    keys.filter_map(|key| world.pods.get(key)).filter(|pod| !pod.is_terminal())
-}
-
-fn claim_of<'w>(world: &'w World, node: &NodeState) -> Option<&'w ClaimState> {
-    world.claims.get(world.claims_by_provider_id.get(node.provider_id()?)?)
-}
-
 /// A node that is not on its way out.
 fn stays(world: &World, node: &NodeState) -> bool {
-    !node.is_deleting() && claim_of(world, node).is_none_or(|claim| !claim.is_deleting())
+    !node.is_deleting() && world.claim_of(node).is_none_or(|claim| !claim.is_deleting())
 }
 
 /// Amounts the claim promises where the node has none yet.
@@ -146,13 +141,13 @@ fn fill(available: &mut Resources, claim: &ClaimState) {
     }
 }
 
-/// Pods that an earlier round sent here and that are not bound yet.
-fn subtract_expected(world: &World, names: &[Option<&str>], available: &mut Resources) {
+/// What pods that earlier rounds sent somewhere, and that are not bound yet, will take there.
+fn expected(world: &World) -> BTreeMap<&str, Resources> {
+    let mut all: BTreeMap<&str, Resources> = BTreeMap::new();
     for (key, nomination) in &world.nominated {
-        if names.contains(&Some(nomination.target.as_str()))
-            && let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none())
-        {
-            available.subtract(pod.requests());
+        if let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none()) {
+            all.entry(nomination.target.as_str()).or_default().add(pod.requests());
         }
     }
+    all
 }

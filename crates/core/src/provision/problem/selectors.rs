@@ -30,20 +30,14 @@ impl Selects {
     /// Of an affinity term. Neither namespaces nor a selector of them: the pod's own; an empty
     /// selector: all. (`matchLabelKeys` are part of the selector by the time they are read: the API
     /// server merges them.)
-    pub(super) fn of_term(
-        of: &Digest,
-        term: &PodAffinityTerm,
-        namespaces_like: &dyn Fn(&LabelSelector) -> BTreeSet<String>,
-    ) -> Self {
-        let mut listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
+    /// Labels of namespaces are not watched: a selector of them adds none (required terms that have one are not
+    /// planned at all).
+    pub(super) fn of_term(of: &Digest, term: &PodAffinityTerm) -> Self {
+        let listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
         let namespaces = match &term.namespace_selector {
             Some(selector) if is_empty(selector) => None,
-            Some(selector) => {
-                listed.extend(namespaces_like(selector));
-                Some(listed)
-            }
             None if listed.is_empty() => Some(BTreeSet::from([of.namespace.clone()])),
-            None => Some(listed),
+            Some(_) | None => Some(listed),
         };
         Self { namespaces, labels: term.label_selector.clone() }
     }

@@ -135,32 +135,28 @@ impl Counters {
         }
     }
 
-    fn of_term(&mut self, world: &World, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
-        let whom = selects(world, of, term);
+    fn of_term(&mut self, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
+        let whom = Selects::of_term(of, term);
         let counts_self = whom.means(of);
         let key = keys::normalized(&term.topology_key).to_owned();
         let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: None });
         if apart { Rule::Apart { counter } } else { Rule::Together { counter, counts_self } }
     }
 
-    fn refusing(&mut self, world: &World, of: &Digest, term: &PodAffinityTerm) -> usize {
+    fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
         let key = keys::normalized(&term.topology_key).to_owned();
-        self.number(Told { whom: Whom::Refusing(selects(world, of, term)), key, filter: None })
+        self.number(Told { whom: Whom::Refusing(Selects::of_term(of, term)), key, filter: None })
     }
 
     /// Whether a counter counts pods of this digest.
-    fn counts(&self, world: &World, at: usize, of: &Digest) -> bool {
+    fn counts(&self, at: usize, of: &Digest) -> bool {
         let told = &self.told[at];
         match &told.whom {
             Whom::Meant(selects) => selects.means(of),
             Whom::Refusing(whom) => required_anti_affinity(of)
-                .any(|term| keys::normalized(&term.topology_key) == told.key && selects(world, of, term) == *whom),
+                .any(|term| keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term) == *whom),
         }
     }
-}
-
-fn selects(world: &World, of: &Digest, term: &PodAffinityTerm) -> Selects {
-    Selects::of_term(of, term, &|selector| world.namespaces_like(selector))
 }
 
 /// The rules of one kind of pods: those that always hold, and the preferences.
@@ -172,17 +168,17 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn new(world: &World, of: &Digest, counters: &mut Counters) -> Self {
+    pub(super) fn new(of: &Digest, counters: &mut Counters) -> Self {
         let (hard, soft): (Vec<_>, Vec<_>) =
             of.spreads.iter().partition(|spread| spread.when_unsatisfiable == "DoNotSchedule");
         let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread)).collect();
-        all.extend(required_affinity(of).map(|term| counters.of_term(world, of, term, false)));
-        all.extend(required_anti_affinity(of).map(|term| counters.of_term(world, of, term, true)));
+        all.extend(required_affinity(of).map(|term| counters.of_term(of, term, false)));
+        all.extend(required_anti_affinity(of).map(|term| counters.of_term(of, term, true)));
         Self {
             hard: all,
             soft_spreads: soft.into_iter().rev().map(|spread| counters.of_spread(of, spread)).collect(),
-            together: preferred_affinity(of).into_iter().map(|t| counters.of_term(world, of, t, false)).collect(),
-            apart: preferred_anti_affinity(of).into_iter().map(|t| counters.of_term(world, of, t, true)).collect(),
+            together: preferred_affinity(of).into_iter().map(|t| counters.of_term(of, t, false)).collect(),
+            apart: preferred_anti_affinity(of).into_iter().map(|t| counters.of_term(of, t, true)).collect(),
         }
     }
 
@@ -204,7 +200,7 @@ impl Interned<'_> {
     /// Counters of everything these kinds speak of, rules by kind, and who is counted where.
     pub(super) fn rules(&mut self, world: &World, kinds: &[Kind]) -> (Vec<Rules>, Vec<Vec<usize>>) {
         let mut counters = Counters::default();
-        let mut rules: Vec<Rules> = kinds.iter().map(|kind| Rules::new(world, &kind.digest, &mut counters)).collect();
+        let mut rules: Vec<Rules> = kinds.iter().map(|kind| Rules::new(&kind.digest, &mut counters)).collect();
         add_refusals(world, kinds, &mut counters, &mut rules);
         for told in &counters.told {
             let counter = self.counter(told);
@@ -213,7 +209,7 @@ impl Interned<'_> {
         }
         let counted_by = kinds
             .iter()
-            .map(|kind| (0..counters.told.len()).filter(|at| counters.counts(world, *at, &kind.digest)).collect())
+            .map(|kind| (0..counters.told.len()).filter(|at| counters.counts(*at, &kind.digest)).collect())
             .collect();
         self.count_placed(world, &counters);
         (rules, counted_by)
@@ -242,12 +238,7 @@ impl Interned<'_> {
     /// Values of a key that a node there is, or one that can be bought, may have.
     fn domains(&self, key: usize, filter: Option<&Filter>) -> Vec<usize> {
         let layout = &self.problem.layout;
-        let passes = |row: &Row, taints: &[usize]| {
-            filter.is_none_or(|filter| {
-                (filter.rows.is_empty() || filter.rows.iter().any(|one| layout.intersects(one, row)))
-                    && taints.iter().all(|taint| filter.tolerates[*taint])
-            })
-        };
+        let passes = |row: &Row, taints: &[usize]| filter.is_none_or(|filter| filter.passes(layout, row, taints));
         let mut all: Vec<usize> = Vec::new();
         let known = |all: &Vec<usize>, bit: &usize| *bit < Layout::FIRST || all.contains(bit);
         for node in self.problem.nodes.iter().filter(|node| passes(&node.row, &node.taints)) {
@@ -281,9 +272,9 @@ impl Interned<'_> {
         let mut counted: rustc_hash::FxHashMap<*const Digest, Vec<usize>> = rustc_hash::FxHashMap::default();
         for pod in world.pods.values() {
             let Some(target) = target(world, pod).filter(|_| is_placed(world, pod)) else { continue };
-            let by = counted.entry(std::sync::Arc::as_ptr(&pod.digest)).or_insert_with(|| {
-                (0..counters.told.len()).filter(|at| counters.counts(world, *at, &pod.digest)).collect()
-            });
+            let by = counted
+                .entry(std::sync::Arc::as_ptr(&pod.digest))
+                .or_insert_with(|| (0..counters.told.len()).filter(|at| counters.counts(*at, &pod.digest)).collect());
             for at in by.iter() {
                 self.count(world, *at, &counters.told[*at].key, target);
             }
@@ -295,9 +286,7 @@ impl Interned<'_> {
         let counter = &self.problem.counters[at];
         if let (Some(filter), Some(node)) = (&counter.filter, node) {
             let node = &self.problem.nodes[node];
-            let layout = &self.problem.layout;
-            let meets = filter.rows.is_empty() || filter.rows.iter().any(|row| layout.intersects(row, &node.row));
-            if !meets || !node.taints.iter().all(|taint| filter.tolerates[*taint]) {
+            if !filter.passes(&self.problem.layout, &node.row, &node.taints) {
                 return;
             }
         }
@@ -328,12 +317,12 @@ fn add_refusals(world: &World, kinds: &[Kind], counters: &mut Counters, rules: &
         }
         seen.push(pointer);
         for term in required_anti_affinity(of) {
-            let whom = selects(world, of, term);
+            let whom = Selects::of_term(of, term);
             let bound: Vec<usize> = (0..kinds.len()).filter(|at| whom.means(&kinds[*at].digest)).collect();
             if bound.is_empty() {
                 continue;
             }
-            let counter = counters.refusing(world, of, term);
+            let counter = counters.refusing(of, term);
             for at in bound {
                 let rule = Rule::Apart { counter };
                 if !rules[at].hard.contains(&rule) {
