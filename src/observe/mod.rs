@@ -1,11 +1,16 @@
 //! Watches: each kind's stream becomes observations. One broken object stops nothing.
 
+mod csinode;
 mod daemonset;
+mod namespace;
 mod node;
 mod nodeclaim;
 mod nodeclass;
 mod nodepool;
+mod persistentvolume;
+mod persistentvolumeclaim;
 mod pod;
+mod storageclass;
 
 use std::fmt::Debug;
 
@@ -31,6 +36,11 @@ pub(crate) fn start(client: &Client, events: &Sender<Event>, tasks: &mut JoinSet
     tasks.spawn(nodeclaim::watch(client.clone(), events.clone()));
     tasks.spawn(nodeclass::watch(client.clone(), events.clone()));
     tasks.spawn(daemonset::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolumeclaim::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolume::watch(client.clone(), events.clone()));
+    tasks.spawn(storageclass::watch(client.clone(), events.clone()));
+    tasks.spawn(csinode::watch(client.clone(), events.clone()));
+    tasks.spawn(namespace::watch(client.clone(), events.clone()));
 }
 
 /// How a kind's events are told to the driver.

@@ -1,7 +1,8 @@
 //! What came in: the only way the World changes.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
 
@@ -19,11 +20,27 @@ pub enum Kind {
     NodeClaim,
     NodeClass,
     DaemonSet,
+    PersistentVolumeClaim,
+    PersistentVolume,
+    StorageClass,
+    CsiNode,
+    Namespace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Pod, Kind::Node, Kind::NodePool, Kind::NodeClaim, Kind::NodeClass, Kind::DaemonSet];
+    pub const ALL: [Kind; 11] = [
+        Kind::Pod,
+        Kind::Node,
+        Kind::NodePool,
+        Kind::NodeClaim,
+        Kind::NodeClass,
+        Kind::DaemonSet,
+        Kind::PersistentVolumeClaim,
+        Kind::PersistentVolume,
+        Kind::StorageClass,
+        Kind::CsiNode,
+        Kind::Namespace,
+    ];
 }
 
 /// An object as the API server holds it.
@@ -34,6 +51,11 @@ pub enum Object {
     NodePool(Box<NodePool>),
     NodeClaim(Box<NodeClaim>),
     DaemonSet(Box<DaemonSet>),
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    PersistentVolume(Box<PersistentVolume>),
+    StorageClass(Box<StorageClass>),
+    CsiNode(Box<CSINode>),
+    Namespace(Box<Namespace>),
 }
 
 /// One watch event.

@@ -9,7 +9,7 @@ const POOLS_TOLD_MAX: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The pod's own spec is wrong: field, found, expected.
+    /// The pod's own spec, or a volume claim of it, is wrong: field, found, expected.
     Invalid(String),
     /// There is no NodePool that is ready.
     NoPools,
@@ -42,7 +42,7 @@ pub enum Reason {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(problem) => write!(f, "the pod cannot be read: {problem}"),
+            Self::Invalid(problem) => write!(f, "the pod cannot be planned: {problem}"),
             Self::NoPools => f.write_str("no nodepool is ready"),
             Self::ByPool(pools) => {
                 for (at, (pool, reason)) in pools.iter().take(POOLS_TOLD_MAX).enumerate() {

@@ -2,7 +2,7 @@
 //! after a restart. One writer (the driver); decisions read it.
 //!
 //! ```text
-//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons
+//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons · storage · namespaces
 //! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
 //! Launch, Instances     ─▶ claims[..].launch, instances
 //! Done                  ─▶ flights (in flight, back-off), and the written object at once
@@ -14,6 +14,7 @@ mod digest;
 mod flights;
 mod node;
 mod pod;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -33,12 +34,14 @@ use crate::resources::{self, Resources};
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
+pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
 pub(crate) use flights::EVICT;
 pub use flights::Flights;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
 pub use pod::{PodKey, PodState};
+pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
 #[derive(Debug, Default)]
@@ -54,6 +57,9 @@ pub struct World {
     pub pools: BTreeMap<String, NodePool>,
     /// By `namespace/name`.
     pub daemons: BTreeMap<String, DaemonSet>,
+    pub storage: Storage,
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
@@ -184,6 +190,24 @@ impl World {
                 }
                 self.daemons.insert(key, *daemon);
             }
+            part @ (Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)) => {
+                if self.storage.applied(&part) {
+                    self.batch.retry(now);
+                }
+            }
+            Object::Namespace(namespace) => {
+                let Some(name) = namespace.metadata.name.clone() else {
+                    return;
+                };
+                let labels = namespace.metadata.labels.unwrap_or_default();
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.batch.retry(now);
+                }
+                self.namespaces.insert(name, labels);
+            }
         }
     }
 
@@ -271,6 +295,19 @@ impl World {
             Object::DaemonSet(daemon) => {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
+            }
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_) => {
+                self.storage.deleted(object);
+                self.batch.retry(now);
+            }
+            Object::Namespace(namespace) => {
+                if let Some(name) = &namespace.metadata.name {
+                    self.namespaces.remove(name);
+                    self.batch.retry(now);
+                }
             }
         }
     }
@@ -361,6 +398,10 @@ impl World {
             }
             Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
             Kind::NodeClass => {}
+            Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
+            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+                self.storage.listed(kind, &names);
+            }
         }
         self.listed.insert(kind);
         self.batch.retry(now);
@@ -427,6 +468,12 @@ impl World {
             Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
             Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
+            // Nothing of these is ever written.
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)
+            | Object::Namespace(_) => false,
         }
     }
 

@@ -6,9 +6,10 @@ mod nodes;
 mod pools;
 mod selectors;
 mod topology;
+mod volumes;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
@@ -16,7 +17,8 @@ use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
 pub(super) use self::pools::{PoolTypes, pool_requirements};
-pub(super) use self::topology::{namespaces_are_known, preferred_affinity, preferred_anti_affinity};
+pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
+use self::volumes::Volumes;
 use self::words::Vocabulary;
 pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
@@ -37,10 +39,13 @@ pub(super) struct Interned<'w> {
     /// Name of each node: a Node's, or a claim's that has none yet.
     pub(super) nodes: Vec<String>,
     node_index: BTreeMap<String, usize>,
+    /// Pods of this round: where they were expected before counts no longer.
+    placing: BTreeSet<&'w PodKey>,
     pub(super) taints: Vec<Taint>,
     /// Topology key of each counter.
     pub(super) counter_keys: Vec<String>,
     ports: Vec<HostPort>,
+    volumes: Volumes,
     /// Pools that are ready but can buy nothing, and why.
     pub(super) barren: Vec<(&'w NodePool, String)>,
 }
@@ -52,7 +57,7 @@ pub(super) fn build<'w, C: Cloud>(
     pending: &[&'w PodState],
 ) -> Interned<'w> {
     let respect = settings.preference_policy == PreferencePolicy::Respect;
-    let (kinds, pods, invalid) = classes::read(pending, respect);
+    let (kinds, pods, invalid) = classes::read(world, pending, respect);
     let (pools, barren) = pools::pools(world, cloud);
     let mut daemons = daemons::daemons(world);
     let mut vocabulary = Vocabulary::default();
@@ -97,9 +102,11 @@ pub(super) fn build<'w, C: Cloud>(
         invalid,
         nodes: Vec::new(),
         node_index: BTreeMap::new(),
+        placing: pending.iter().map(|pod| &pod.key).collect(),
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),
+        volumes: Volumes::new(world),
         pools,
         barren,
     };

@@ -101,7 +101,7 @@ impl Interned<'_> {
             let wanted = pool_requirements(pool);
             let row = self.words.pool_row(&self.problem.layout, &wanted);
             let standing: Vec<Taint> = pool.spec.template.spec.taints.iter().flatten().map(taints::to_core).collect();
-            let daemons: Vec<&Daemon> = daemons.iter().filter(|daemon| daemon.tolerates(&standing)).collect();
+            let daemons: Vec<&Daemon> = daemons.iter().filter(|daemon| daemon.tolerates(standing.iter())).collect();
             let mut overheads: Vec<Vec<i64>> = Vec::new();
             let mut types: Vec<(usize, usize)> = Vec::new();
             for kind in &rows {

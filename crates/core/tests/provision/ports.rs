@@ -1,0 +1,49 @@
+//! Host ports: two pods with one do not share a node, wherever the first of them is on its way.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, node};
+
+/// A pod that takes port 80 of its node.
+fn takes_port() -> Value {
+    json!({ "containers": [{
+        "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }],
+        "resources": { "requests": { "cpu": "500m" } },
+    }]})
+}
+
+fn daemon_with_port() -> Value {
+    json!({
+        "kind": "DaemonSet", "metadata": { "name": "agent", "namespace": "kube-system" },
+        "spec": { "selector": {}, "template": { "spec": takes_port() } },
+    })
+}
+
+#[test]
+fn a_pod_that_is_expected_on_a_node_holds_its_ports_there() {
+    let mut cluster = Cluster::new();
+    cluster.has(node("n", "a"));
+    cluster.waits("first", &takes_port());
+    assert_eq!(cluster.round().node("first"), Some("n"));
+    cluster.waits("second", &takes_port());
+    let answer = cluster.round();
+    assert_eq!((answer.node("second"), answer.claims()), (None, 1), "{answer:#?}");
+}
+
+#[test]
+fn a_pod_that_is_planned_anew_may_have_its_ports_back() {
+    let mut cluster = Cluster::new();
+    cluster.has(node("n", "a"));
+    cluster.waits("first", &takes_port());
+    assert_eq!(cluster.round().node("first"), Some("n"));
+    assert_eq!(cluster.round_after(30).node("first"), Some("n"));
+}
+
+#[test]
+fn a_daemon_that_is_still_to_come_holds_its_ports_on_a_node() {
+    let mut cluster = Cluster::new();
+    cluster.has(node("n", "a"));
+    cluster.has(daemon_with_port());
+    cluster.waits("app", &takes_port());
+    assert_eq!(cluster.round().node("app"), None);
+}
