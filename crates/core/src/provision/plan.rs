@@ -196,7 +196,7 @@ fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpente
     let names = interned.words.resources.iter().enumerate();
     names
         .map(|(at, name)| (name, claim.requests[at] + overhead(at)))
-        .filter(|(_, amount)| *amount > 0)
+        .filter(|(name, amount)| *amount > 0 && !interned.contested.contains_key(*name))
         .map(|(name, amount)| (name.clone(), resources::quantity(name, amount)))
         .collect()
 }

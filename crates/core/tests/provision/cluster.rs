@@ -19,7 +19,7 @@ pub(crate) const ZONES: [&str; 3] = ["a", "b", "c"];
 pub(crate) struct Cluster {
     pub(crate) world: World,
     cloud: Market,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// What a round came to.
@@ -52,12 +52,16 @@ impl Cluster {
 
     pub(crate) fn has(&mut self, object: Value) {
         let object = read(object);
-        self.world.apply(Observation::Kube(Change::Applied(object)), self.now);
+        self.learns(Observation::Kube(Change::Applied(object)));
     }
 
     pub(crate) fn lost(&mut self, object: Value) {
         let object = read(object);
-        self.world.apply(Observation::Kube(Change::Deleted(object)), self.now);
+        self.learns(Observation::Kube(Change::Deleted(object)));
+    }
+
+    pub(crate) fn learns(&mut self, observation: Observation) {
+        self.world.apply(observation, self.now);
     }
 
     /// A pod that waits, with `spec` as its spec.
@@ -100,7 +104,7 @@ impl Cluster {
 
 impl Answer {
     /// The new claim that a pod was sent to.
-    pub(crate) fn claim(&self, pod: &str) -> &NodeClaim {
+    fn claim(&self, pod: &str) -> &NodeClaim {
         let mut all = self.round.claims.iter();
         let found = all.find(|(_, pods)| pods.iter().any(|key| key.name == pod));
         found.and_then(|(claim, _)| self.claims.get(claim)).unwrap_or_else(|| panic!("no claim for {pod}: {self:#?}"))
@@ -108,8 +112,23 @@ impl Answer {
 
     /// The zones that the new claim of a pod may be in; none named: any.
     pub(crate) fn zones(&self, pod: &str) -> Vec<String> {
+        self.values(pod, labels::ZONE)
+    }
+
+    /// The types that the new claim of a pod may have.
+    pub(crate) fn types(&self, pod: &str) -> Vec<String> {
+        self.values(pod, labels::INSTANCE_TYPE)
+    }
+
+    fn values(&self, pod: &str, key: &str) -> Vec<String> {
         let mut all = self.claim(pod).spec.requirements.iter();
-        all.find(|spec| spec.key == labels::ZONE).and_then(|spec| spec.values.clone()).unwrap_or_default()
+        all.find(|spec| spec.key == key).and_then(|spec| spec.values.clone()).unwrap_or_default()
+    }
+
+    /// Names of the resources that the new claim of a pod asks for.
+    pub(crate) fn requests(&self, pod: &str) -> Vec<String> {
+        let asked = self.claim(pod).spec.resources.as_ref().and_then(|of| of.requests.as_ref());
+        asked.into_iter().flatten().map(|(name, _)| name.clone()).collect()
     }
 
     /// The node that a pod was sent to.
@@ -166,6 +185,7 @@ fn read(object: Value) -> Object {
         "Pod" => Object::Pod(Box::new(typed(object))),
         "Node" => Object::Node(Box::new(typed(object))),
         "NodePool" => Object::NodePool(Box::new(typed(object))),
+        "NodeClaim" => Object::NodeClaim(Box::new(typed(object))),
         "DaemonSet" => Object::DaemonSet(Box::new(typed(object))),
         "PersistentVolumeClaim" => Object::PersistentVolumeClaim(Box::new(typed(object))),
         "PersistentVolume" => Object::PersistentVolume(Box::new(typed(object))),

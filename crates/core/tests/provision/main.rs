@@ -5,6 +5,8 @@ mod cluster;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod volumes;

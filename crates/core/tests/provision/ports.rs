@@ -47,3 +47,28 @@ fn a_daemon_that_is_still_to_come_holds_its_ports_on_a_node() {
     cluster.waits("app", &takes_port());
     assert_eq!(cluster.round().node("app"), None);
 }
+
+/// The types its daemon runs on are not for pods that want its port; the others are.
+#[test]
+fn a_daemon_s_port_rules_out_the_types_that_it_runs_on() {
+    let mut cluster = Cluster::new();
+    let mut agent = daemon_with_port();
+    agent["spec"]["template"]["spec"]["nodeSelector"] = json!({ "node.kubernetes.io/instance-type": "small" });
+    cluster.has(agent);
+    cluster.waits("plain", &json!({}));
+    cluster.waits("app", &takes_port());
+    let answer = cluster.round();
+    assert_eq!(answer.types("app"), ["large"], "{answer:#?}");
+    assert!(answer.requests("app").iter().all(|name| !name.contains("port")), "a claim asks for real resources");
+}
+
+#[test]
+fn a_daemon_everywhere_leaves_its_port_to_nobody() {
+    let mut cluster = Cluster::new();
+    cluster.has(daemon_with_port());
+    cluster.waits("app", &takes_port());
+    cluster.waits("plain", &json!({}));
+    let answer = cluster.round();
+    assert!(answer.refusal("app").contains("host port TCP/80 1"), "{}", answer.refusal("app"));
+    assert_eq!(answer.types("plain"), ["small", "large"]);
+}

@@ -12,11 +12,14 @@ use super::volumes::{self, Places};
 use super::{Interned, Vocabulary};
 use crate::World;
 use crate::provision::pods::{Reading, readings};
+use crate::resources::Resources;
 use crate::world::{Digest, PodKey, PodState};
 
 /// Pending pods with one digest, read.
 pub(super) struct Kind {
     pub(super) digest: Arc<Digest>,
+    /// The digest's, and the host ports that daemons take as well.
+    pub(super) requests: Resources,
     readings: Vec<Reading>,
     places: Places,
 }
@@ -24,7 +27,7 @@ pub(super) struct Kind {
 impl Kind {
     /// Words that this kind of pods uses.
     pub(super) fn teach(&self, vocabulary: &mut Vocabulary) {
-        for resource in self.digest.requests.0.keys() {
+        for resource in self.requests.0.keys() {
             if !vocabulary.resources.contains(resource) {
                 vocabulary.resources.insert(resource.clone());
             }
@@ -52,7 +55,8 @@ pub(super) fn read<'w>(world: &World, pending: &[&'w PodState], respect: bool) -
             }
             let readings = readings(&pod.digest, respect)?;
             let places = volumes::places(world, &pod.digest)?;
-            kinds.push(Kind { digest: Arc::clone(&pod.digest), readings, places });
+            let requests = pod.digest.requests.clone();
+            kinds.push(Kind { digest: Arc::clone(&pod.digest), requests, readings, places });
             Ok(kinds.len() - 1)
         });
         match number {
@@ -99,7 +103,7 @@ impl Interned<'_> {
         let mut class_of = Vec::with_capacity(kinds.len());
         for (at, kind) in kinds.iter().enumerate() {
             let identity = Identity {
-                requests: self.words.amounts(&kind.digest.requests),
+                requests: self.words.amounts(&kind.requests),
                 alternatives: self.alternatives(kind, &rules[at]),
                 homes: self.homes(&kind.places),
                 counted_by: counted_by[at].clone(),

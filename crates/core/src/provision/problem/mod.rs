@@ -4,6 +4,7 @@ mod classes;
 mod daemons;
 mod nodes;
 mod pools;
+mod ports;
 mod selectors;
 mod topology;
 mod volumes;
@@ -17,6 +18,7 @@ use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
 pub(super) use self::pools::{PoolTypes, pool_requirements};
+use self::ports::Contested;
 pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
 use self::volumes::Volumes;
 use self::words::Vocabulary;
@@ -45,6 +47,7 @@ pub(super) struct Interned<'w> {
     /// Topology key of each counter.
     pub(super) counter_keys: Vec<String>,
     ports: Vec<HostPort>,
+    pub(super) contested: Contested,
     volumes: Volumes,
     /// Pools that are ready but can buy nothing, and why.
     pub(super) barren: Vec<(&'w NodePool, String)>,
@@ -57,9 +60,10 @@ pub(super) fn build<'w, C: Cloud>(
     pending: &[&'w PodState],
 ) -> Interned<'w> {
     let respect = settings.preference_policy == PreferencePolicy::Respect;
-    let (kinds, pods, invalid) = classes::read(world, pending, respect);
+    let (mut kinds, pods, invalid) = classes::read(world, pending, respect);
     let (pools, barren) = pools::pools(world, cloud);
     let mut daemons = daemons::daemons(world);
+    let contested = ports::contest(&mut kinds, &mut daemons);
     let mut vocabulary = Vocabulary::default();
     for name in [resources::CPU, resources::MEMORY, resources::PODS, resources::EPHEMERAL_STORAGE] {
         vocabulary.resources.insert(name.to_owned());
@@ -106,6 +110,7 @@ pub(super) fn build<'w, C: Cloud>(
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),
+        contested,
         volumes: Volumes::new(world),
         pools,
         barren,
@@ -126,20 +131,5 @@ impl Interned<'_> {
             self.taints.push(taint.clone());
             self.taints.len() - 1
         })
-    }
-
-    fn port(&mut self, port: &HostPort) -> usize {
-        self.ports.iter().position(|known| known == port).unwrap_or_else(|| {
-            self.ports.push(port.clone());
-            self.ports.len() - 1
-        })
-    }
-
-    fn port_conflicts(&self) -> Vec<Vec<usize>> {
-        let conflicts = |port: &HostPort| {
-            let others = self.ports.iter().enumerate();
-            others.filter(|(_, other)| port.conflicts(other)).map(|(at, _)| at).collect()
-        };
-        self.ports.iter().map(conflicts).collect()
     }
 }

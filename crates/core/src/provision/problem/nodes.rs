@@ -11,12 +11,6 @@ use crate::World;
 use crate::resources::{self, Resources};
 use crate::world::{ClaimState, NodeState, PodKey, PodState};
 
-/// What is on a node or on its way there.
-struct Load<'a> {
-    pods: Vec<&'a PodState>,
-    daemons: Vec<&'a Daemon>,
-}
-
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then launched claims without a Node.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
@@ -37,8 +31,8 @@ impl Interned<'_> {
     fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &Expected<'_>) {
         let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
-        let mut available =
-            status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities).unwrap_or_default();
+        let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities);
+        let mut available = self.with_ports(&given.unwrap_or_default());
         let managed = node.label(keys::NODEPOOL).is_some();
         let starting = managed && !node.is_initialized();
         if starting && let Some(claim) = claim {
@@ -69,7 +63,7 @@ impl Interned<'_> {
         if let Some(name) = name_of_claim {
             self.node_index.insert(name.to_owned(), self.nodes.len());
         }
-        self.push_node(world, node.name(), row, &standing, available, &Load { pods, daemons });
+        self.push_node(world, node.name(), row, &standing, available, &pods);
     }
 
     fn add_claim(&mut self, world: &World, state: &ClaimState, daemons: &[Daemon], expected: &Expected<'_>) {
@@ -78,6 +72,7 @@ impl Interned<'_> {
         if available.0.is_empty() {
             return;
         }
+        let mut available = self.with_ports(&available);
         let labels = state.claim.metadata.labels.clone().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
         let standing: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
@@ -85,8 +80,8 @@ impl Interned<'_> {
         for daemon in &daemons {
             available.subtract(&daemon.requests);
         }
-        let pods = expected.get(state.name()).cloned().unwrap_or_default();
-        self.push_node(world, state.name(), row, &standing, available, &Load { pods, daemons });
+        let pods = expected.get(state.name()).map(Vec::as_slice).unwrap_or_default();
+        self.push_node(world, state.name(), row, &standing, available, pods);
     }
 
     /// What the daemons take is off `available`; what the pods take is not yet.
@@ -97,19 +92,18 @@ impl Interned<'_> {
         row: Row,
         taints: &[Taint],
         mut available: Resources,
-        load: &Load<'_>,
+        pods: &[&PodState],
     ) {
-        for pod in &load.pods {
+        for pod in pods {
             available.subtract(pod.requests());
         }
-        let of_pods = load.pods.iter().flat_map(|pod| &pod.digest.ports);
-        let taken = of_pods.chain(load.daemons.iter().flat_map(|daemon| &daemon.ports));
+        let taken = pods.iter().flat_map(|pod| &pod.digest.ports);
         let mut ports: Vec<usize> = taken.map(|port| self.port(port)).collect();
         ports.sort_unstable();
         ports.dedup();
         let taints = taints.iter().map(|taint| self.taint(taint)).collect();
         let available = self.words.amounts(&available);
-        let volumes = self.volumes_of(world, load.pods.iter().map(|pod| &*pod.digest));
+        let volumes = self.volumes_of(world, pods.iter().map(|pod| &*pod.digest));
         let volume_room = self.volume_room(world, name, &volumes);
         self.node_index.insert(name.to_owned(), self.nodes.len());
         self.nodes.push(name.to_owned());

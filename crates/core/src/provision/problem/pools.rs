@@ -73,7 +73,7 @@ impl Interned<'_> {
             .map(|kind| InstanceType {
                 row: words.type_row(layout, &kind.requirements),
                 capacity: words.amounts(&kind.capacity),
-                allocatable: words.amounts(&kind.allocatable),
+                allocatable: words.amounts(&self.with_ports(&kind.allocatable)),
                 offerings: kind
                     .offerings
                     .iter()
