@@ -207,7 +207,7 @@ fn takes(node: &str, driver: &str, count: u32) -> Value {
     json!({ "kind": "CSINode", "metadata": { "name": node }, "spec": { "drivers": drivers } })
 }
 
-/// A node `n` with a pod on it that holds the volume `held`, and the volumes `one` and `two`.
+/// A node `n` with two pods on it that share the volume `held`, and the volumes `one` and `two`.
 fn limited(count: u32) -> Cluster {
     let mut cluster = Cluster::new();
     cluster.has(node("n", "a"));
@@ -218,7 +218,9 @@ fn limited(count: u32) -> Cluster {
     }
     let mut there = with(&["held"]);
     there["nodeName"] = json!("n");
-    cluster.has(pod("there", "default", &there));
+    for name in ["there", "there-too"] {
+        cluster.has(pod(name, "default", &there));
+    }
     cluster
 }
 
