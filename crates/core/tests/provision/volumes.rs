@@ -1,5 +1,6 @@
 //! Where volumes let a pod go, and how many a node takes.
 
+use karpenter_core::{Kind, Observation};
 use serde_json::{Value, json};
 
 use crate::cluster::{Answer, Cluster, node, pod};
@@ -179,6 +180,30 @@ fn a_claim_that_comes_late_rouses_its_pod() {
     assert!(cluster.is_roused());
     cluster.has(bound("data"));
     assert_eq!(cluster.round().zones("app"), ["b"]);
+}
+
+/// What is deleted is gone, and so is what a complete list does not name.
+#[test]
+fn what_is_gone_is_forgotten() {
+    let objects = || [bound("data"), volume("data", &[]), class("gp3", WAITS, &[]), takes("n", "driver", 1)];
+    let kinds = [Kind::PersistentVolumeClaim, Kind::PersistentVolume, Kind::StorageClass, Kind::CsiNode];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        let known = |change: &dyn Fn(&mut Cluster)| {
+            let mut cluster = Cluster::new();
+            for object in objects() {
+                cluster.has(object);
+            }
+            change(&mut cluster);
+            let storage = &cluster.world.storage;
+            [storage.claims.len(), storage.volumes.len(), storage.classes.len(), storage.limits.len()]
+        };
+        let mut but_one = [1; 4];
+        but_one[at] = 0;
+        assert_eq!(known(&|cluster| cluster.lost(objects()[at].clone())), but_one);
+        assert_eq!(known(&|cluster| cluster.learns(Observation::Listed { kind, names: Vec::new() })), but_one);
+        let names = ["default/data", "data", "gp3", "n"].map(str::to_owned).to_vec();
+        assert_eq!(known(&|cluster| cluster.learns(Observation::Listed { kind, names: names.clone() })), [1; 4]);
+    }
 }
 
 /// Volumes narrow the node alone: a spread over zones counts every zone, and the pod cannot go to the emptiest.

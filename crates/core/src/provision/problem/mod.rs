@@ -41,7 +41,7 @@ pub(super) struct Interned<'w> {
     /// Name of each node: a Node's, or a claim's that has none yet.
     pub(super) nodes: Vec<String>,
     node_index: BTreeMap<String, usize>,
-    /// Pods of this round: where they were expected before counts no longer.
+    /// Pods of this round that an earlier one had sent somewhere: that counts no longer.
     placing: BTreeSet<&'w PodKey>,
     pub(super) taints: Vec<Taint>,
     /// Topology key of each counter.
@@ -106,7 +106,7 @@ pub(super) fn build<'w, C: Cloud>(
         invalid,
         nodes: Vec::new(),
         node_index: BTreeMap::new(),
-        placing: pending.iter().map(|pod| &pod.key).collect(),
+        placing: pending.iter().map(|pod| &pod.key).filter(|key| world.nominated.contains_key(key)).collect(),
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),
