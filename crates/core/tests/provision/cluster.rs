@@ -89,9 +89,7 @@ impl Cluster {
             self.world.apply(learned, self.now);
         }
         let created = decision.actions.into_iter().filter_map(|action| match action.deed {
-            Deed::Kube(KubeWrite::Create { object, body }) => {
-                Some((object.name, serde_json::from_value(body).expect("a NodeClaim")))
-            }
+            Deed::Kube(KubeWrite::Create { object, claim }) => Some((object.name, *claim)),
             _ => None,
         });
         Answer { claims: created.collect(), round: round.expect("a round was solved") }
