@@ -13,6 +13,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use crate::bin::{Bin, Open, values};
+use crate::plan::Suggestion;
 use crate::problem::{Alternative, Class, Problem, Rule};
 use crate::row::{Layout, Row};
 use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, holds};
@@ -110,9 +111,9 @@ impl<'p> Packer<'p> {
     }
 
     /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
-    pub(crate) fn suggest(&mut self, demands: usize, bins: Vec<Suggested>) {
-        self.planned = vec![Vec::new(); demands];
-        for (shape, meant, slots) in bins {
+    pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
+        self.planned = vec![Vec::new(); suggestion.demands];
+        for (shape, meant, slots) in suggestion.bins {
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }

@@ -134,6 +134,11 @@ impl Row {
         }
     }
 
+    /// Whether everything it allows is allowed by `other`.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, other)| own & !other == 0)
+    }
+
     pub fn and(&self, by: &Self) -> Self {
         Self(self.0.iter().zip(&by.0).map(|(a, b)| a & b).collect())
     }

@@ -69,6 +69,12 @@ impl<'p> Shapes<'p> {
         &self.all[id as usize]
     }
 
+    /// Whether a node of shape `id` meets all that shape `wanted` asks: it is as narrow, in the same pool.
+    pub(crate) fn meets(&self, id: ShapeId, wanted: ShapeId) -> bool {
+        let (of, wanted) = (self.get(id), self.get(wanted));
+        of.pool == wanted.pool && of.row.is_within(&wanted.row)
+    }
+
     /// The shape of a pool's nodes before any pod has a say.
     pub(crate) fn of_pool(&mut self, pool: usize) -> Option<ShapeId> {
         self.intern(pool, self.problem.pools[pool].row.clone(), None)

@@ -2,7 +2,7 @@
 
 use crate::bin::{Bin, values};
 use crate::pack::Packer;
-use crate::plan;
+use crate::plan::{Planner, Suggestion};
 use crate::problem::Problem;
 use crate::row::Row;
 use crate::shape::{Choice, holds};
@@ -13,6 +13,8 @@ use crate::verdict::{PoolVerdict, explain};
 const DEARER_MAX_PERCENT: u64 = 50;
 /// It keeps so many even if they cost more.
 const TYPES_MIN: usize = 20;
+/// Types that a node charged to limits may keep beyond what it was charged: so many are looked at.
+const TYPES_EXTRA_MAX: usize = 60;
 
 /// Where a pod goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +59,75 @@ impl Solution {
         self.claims.iter().map(|claim| claim.price).sum()
     }
 
+    /// The better one.
+    fn or(self, other: Self) -> Self {
+        let rank = |solution: &Self| (solution.unplaced(), solution.price(), solution.claims.len());
+        if rank(&self) <= rank(&other) { self } else { other }
+    }
+
     fn unplaced(&self) -> usize {
         self.places.iter().filter(|place| **place == Place::Nowhere).count()
     }
 }
 
-/// Places every pod that can be placed. The plan's nodes are weighed against nodes bought as pods
-/// come: fewest pods without a place, then the lowest price, then the fewest nodes.
+/// With daemons on every node, at most so many times the nodes of the fullest packing are planned …
+const NODES_MAX_FACTOR: usize = 2;
+/// … by making every node dearer, at first by this part of the mean node's price, then by twice as much, and so on.
+const PREMIUM_FIRST: u64 = 16;
+const PREMIUM_STEPS: u32 = 8;
+/// A packing that costs no more than its plan by this factor (in percent) is as good as planned.
+const AS_PLANNED_PERCENT: u64 = 125;
+
+/// Places every pod that can be placed.
+///
+/// *Price* comes first: a plan of what to buy is followed as far as it is legal. It is weighed against nodes bought as pods come, each
+/// filled as far as any type goes: fewest pods without a place, then the lowest price, then the fewest nodes.
+/// *Nodes*: where daemons run on every node, few nodes are worth something: at most [`NODES_MAX_FACTOR`] times those
+/// of the fullest packing are planned. *Flexibility*: a node keeps every type that holds its pods and is at most
+/// [`DEARER_MAX_PERCENT`] dearer than the cheapest, and at least [`TYPES_MIN`] if so many hold them; where limits are
+/// charged with what a node may become, as far as the limits allow once every pod has its place.
+///
+/// Complexity, for n pods in c classes, b bins and t types: the plan does not depend on n; placing takes
+/// O(n + c·b) tests, and writing down the nodes O(b·t).
 pub fn solve(problem: &Problem) -> Solution {
-    let mut plain = Packer::new(problem);
-    plain.fill_nodes();
-    let mut planned = plain.clone();
-    plan::suggest(problem, &mut planned);
-    planned.fill_planned();
-    let [planned, plain] = [planned, plain].map(|mut packer| {
+    let mut filled = Packer::new(problem);
+    filled.fill_nodes();
+    let planner = Planner::new(problem, &mut filled);
+    let mut cheapest = planner.plan(&filled, 0);
+    let price = cheapest.price;
+    let follow = |suggestion: Suggestion| {
+        let mut packer = filled.clone();
+        packer.suggest(suggestion);
+        packer.fill_planned();
         packer.fill();
         finish(problem, packer)
-    });
-    let rank = |solution: &Solution| (solution.unplaced(), solution.price(), solution.claims.len());
-    if rank(&planned) <= rank(&plain) { planned } else { plain }
+    };
+    let daemons = problem.pools.iter().flat_map(|pool| pool.overheads.iter()).flatten().any(|amount| *amount > 0);
+    if !daemons {
+        let planned = follow(cheapest);
+        let as_planned = planned.price() <= price.saturating_mul(AS_PLANNED_PERCENT) / 100;
+        if planned.unplaced() == 0 && as_planned {
+            return planned;
+        }
+        return planned.or(plain(problem, filled));
+    }
+    let plain = plain(problem, filled.clone());
+    let nodes_max = plain.claims.len() * NODES_MAX_FACTOR;
+    let mut premium = price / u64::try_from(cheapest.bins.len().max(1)).unwrap_or(u64::MAX) / PREMIUM_FIRST;
+    for _ in 0..PREMIUM_STEPS {
+        if cheapest.bins.len() <= nodes_max {
+            break;
+        }
+        cheapest = planner.plan(&filled, premium);
+        premium = premium.saturating_mul(2);
+    }
+    follow(cheapest).or(plain)
+}
+
+/// Nodes are bought as pods come.
+fn plain(problem: &Problem, mut packer: Packer<'_>) -> Solution {
+    packer.fill();
+    finish(problem, packer)
 }
 
 fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {

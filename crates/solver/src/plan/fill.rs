@@ -7,6 +7,7 @@
 
 /// Steps of one search: candidates tried or found not to fit.
 const STEPS_MAX: usize = 800;
+const STEPS_QUICK: usize = 300;
 /// Of those that begin with one pod of a given candidate.
 const STEPS_FROM_ONE: usize = 40;
 /// Steps of the first search for multipliers of a kind, and of those that start from an earlier one.
@@ -33,6 +34,21 @@ pub(super) struct Kind {
     pub(super) multipliers: Vec<f64>,
     /// A search was made.
     pub(super) searched: bool,
+}
+
+impl Kind {
+    pub(super) fn new(room: Vec<f64>, price: f64, items: Vec<u32>) -> Self {
+        let share = price / f64::from(u32::try_from(room.len()).unwrap_or(u32::MAX));
+        let multipliers = vec![share; room.len()];
+        Self { room, price, items, multipliers, searched: false }
+    }
+}
+
+/// How hard to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    Quick,
+    Thorough,
 }
 
 /// (item, pods), and what they are worth.
@@ -64,20 +80,21 @@ struct Candidate {
 }
 
 impl Filler {
-    /// No filling of `kind` is worth more than this (the Lagrange bound at its multipliers).
-    pub(super) fn bound(&mut self, items: &[Item], kind: &Kind, values: &[f64], left: &[u32]) -> f64 {
+    /// No filling of `kind` is worth more than this (the Lagrange bound).
+    pub(super) fn bound(&mut self, items: &[Item], kind: &mut Kind, values: &[f64], left: &[u32]) -> f64 {
         self.collect(items, kind, values, left);
-        let resources = kind.room.len();
-        let shares = self.shares.chunks_exact(resources);
-        let rest = self.candidates.iter().zip(shares).map(|(candidate, share)| {
-            let cost: f64 = share.iter().zip(&kind.multipliers).map(|(share, price)| share * price).sum();
-            (candidate.value - cost).max(0.0) * f64::from(candidate.most)
-        });
-        rest.sum::<f64>() + kind.multipliers.iter().sum::<f64>()
+        self.find_multipliers(kind)
     }
 
     /// The best pattern found for `kind` when an item is worth `values` and `left` pods of it wait.
-    pub(super) fn best(&mut self, items: &[Item], kind: &mut Kind, values: &[f64], left: &[u32]) -> (f64, Pattern) {
+    pub(super) fn best(
+        &mut self,
+        items: &[Item],
+        kind: &mut Kind,
+        values: &[f64],
+        left: &[u32],
+        effort: Effort,
+    ) -> (f64, Pattern) {
         let resources = kind.room.len();
         self.collect(items, kind, values, left);
         if self.candidates.is_empty() {
@@ -100,14 +117,18 @@ impl Filler {
         self.current.clear();
         self.best.clear();
         self.best_value = 0.0;
-        self.steps = STEPS_MAX;
+        self.steps = match effort {
+            Effort::Quick => STEPS_QUICK,
+            Effort::Thorough => STEPS_MAX,
+        };
         self.rooms.clear();
         self.rooms.extend(&kind.room);
         let group = |candidate: &Candidate| items[candidate.item as usize].group.map_or(0, |(group, _)| group + 1);
         self.in_group.clear();
         self.in_group.resize(self.candidates.iter().map(group).max().unwrap_or(0), 0);
         self.dive(items, resources, 0, 0.0);
-        for first in 1..self.candidates.len() {
+        let others = if effort == Effort::Thorough { 1..self.candidates.len() } else { 0..0 };
+        for first in others {
             self.start_with(items, resources, first);
         }
         self.best.sort_unstable();
@@ -161,7 +182,7 @@ impl Filler {
     }
 
     /// Minimises the Lagrange bound by subgradient steps from the multipliers of the last search.
-    fn find_multipliers(&mut self, kind: &mut Kind) {
+    fn find_multipliers(&mut self, kind: &mut Kind) -> f64 {
         let resources = kind.room.len();
         let mut at = kind.multipliers.clone();
         let mut gradient = vec![0.0; resources];
@@ -197,6 +218,7 @@ impl Filler {
                 *price = (*price - step * slope).max(0.0);
             }
         }
+        best
     }
 
     fn dive(&mut self, items: &[Item], resources: usize, from: usize, value: f64) {

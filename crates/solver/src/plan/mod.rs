@@ -1,16 +1,23 @@
 //! The plan: which nodes to buy for the pods that no existing node takes, as a hint to the packer.
 //!
-//! Pods that are alike become demands, (shape, type) pairs become kinds of nodes. Then, a few times:
+//! Pods that are alike become demands, (shape, type) pairs become kinds of nodes. What to buy is a cutting stock
+//! problem with several resources (Gilmore and Gomory, 1961), solved in three steps:
 //!
-//! 1. *Fill and buy*: with a value for every demand, the kind whose best filling is worth most per
-//!    dollar is bought, as often as the demand lasts, until nothing is left. Fillings are re-computed
-//!    only when the demand they used has run out (a lazy greedy: worth only falls).
-//! 2. *Re-price*: the fillings become columns of a covering linear program; its duals are what a pod of
-//!    each demand really costs, and move the values for the next time.
+//! 1. *Fill and buy*, a few times: with a value for every demand, the kind whose best filling is worth most per
+//!    dollar is bought, as often as the demand lasts, until nothing is left. A kind is searched only when its bound
+//!    comes to the top of the queue, again only when the demand it used has run out (a lazy greedy: worth only
+//!    falls). The fillings become columns of a covering linear program; its duals are what a pod of each demand
+//!    really costs, and move the values for the next time.
+//! 2. *Generate* columns for these duals until none lowers the program's cost, or often enough.
+//! 3. *Round*: the program's columns are bought in whole numbers, the rest as in step 1.
 //!
-//! The cheapest of these plans is kept. Rules between pods are not looked at, but for limits per node;
-//! the packer decides what is legal. Cost: rounds × (kinds + bought kinds) fillings, and O(demands²) per
-//! column; demands beyond [`DEMANDS_MAX`] are left to the packer.
+//! The cheapest of these plans is kept; the first that costs hardly more than the program is good enough. Rules
+//! between pods are not looked at, but for limits per node, and spreads, which divide the pods of a class over the
+//! domains beforehand. The packer decides what is legal.
+//!
+//! Cost: a search is bounded ([`fill`]); step 1 takes O(kinds + bought) searches, step 2 O(kinds) for each
+//! generation, a column O(demands²). Kinds × demands are bounded, so the plan's cost does not grow with the number
+//! of pods; demands beyond [`DEMANDS_MAX`] are left to the packer.
 
 mod fill;
 mod master;
@@ -20,7 +27,7 @@ use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
-use self::fill::{Filler, Item, Kind, Pattern, most};
+use self::fill::{Effort, Filler, Item, Kind, Pattern, most};
 use self::master::{Column, Master};
 use crate::pack::{EVERYWHERE, Packer, Suggested};
 use crate::problem::{Problem, Rule};
@@ -28,18 +35,20 @@ use crate::shape::{Choice, ShapeId, holds, room};
 
 /// Rows of the linear program.
 const DEMANDS_MAX: usize = 192;
-/// Kinds of nodes considered.
-const KINDS_MAX: usize = 4096;
 /// A type that is dearer than another by less than this factor …
 const SIZE_STEP: f64 = 1.1;
 /// … and that holds, per dollar, at most so much more than that, is not considered.
 const SAME: f64 = 1.01;
+/// With many demands the factor grows, until kinds × demands are no more than this …
+const KINDS_TIMES_ITEMS: usize = 9_000;
+/// … or it is this large.
+const SIZE_STEP_MAX: f64 = 1.9;
 /// A filling is bought if none can be better by more than this factor.
-const CLOSE: f64 = 1.003;
+const CLOSE: f64 = 1.01;
 /// Plans bought before columns are generated.
 const ROUNDS: usize = 4;
 /// A plan within this factor of the linear program's cost is good enough.
-const GOOD_ENOUGH: f64 = 1.002;
+const GOOD_ENOUGH: f64 = 1.005;
 /// How often columns are generated for all kinds.
 const GENERATIONS_MAX: usize = 24;
 /// From which fraction on a basic column is bought once more.
@@ -50,21 +59,51 @@ const STEP: f64 = 0.3;
 /// At most so many pods of a counter share a node.
 type Group = Option<(usize, u32)>;
 
-/// Suggests nodes to a packer that has filled the existing ones.
-pub(crate) fn suggest(problem: &Problem, packer: &mut Packer<'_>) {
-    let demands = demands(problem, packer);
-    if demands.is_empty() {
-        return;
+/// A plan for the pods that an already filled packer has not placed.
+pub(crate) struct Suggestion {
+    pub(crate) demands: usize,
+    pub(crate) bins: Vec<Suggested>,
+    /// What its nodes cost, in 10⁻⁶ USD per hour.
+    pub(crate) price: u64,
+}
+
+/// What is to be bought, as the plan sees it.
+pub(crate) struct Planner {
+    demands: Vec<Demand>,
+    items: Vec<Item>,
+    kinds: Vec<Kind>,
+    choices: Vec<(ShapeId, Choice)>,
+}
+
+impl Planner {
+    pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
+        let demands = demands(problem, packer);
+        let (items, kinds, choices) = kinds(problem, packer, &demands);
+        Self { demands, items, kinds, choices }
     }
-    let (items, mut kinds, choices) = kinds(problem, packer, &demands);
-    let bought = cheapest(&items, &mut kinds);
-    let mut bins: Vec<Suggested> = Vec::new();
-    for (kind, pattern, copies) in bought {
-        let (shape, choice) = choices[kind];
-        let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
-        bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+
+    /// The cheapest plan, if every node cost `premium` (10⁻⁶ USD per hour) beside its price.
+    pub(crate) fn plan(&self, packer: &Packer<'_>, premium: u64) -> Suggestion {
+        let mut kinds = self.kinds.clone();
+        for kind in &mut kinds {
+            kind.price += float(premium);
+        }
+        let mut suggestion = Suggestion { demands: self.demands.len(), bins: Vec::new(), price: 0 };
+        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds) {
+            let (shape, choice) = self.choices[kind];
+            let shape = loosest(packer, &self.demands, shape, &pattern);
+            let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
+            suggestion.bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+            suggestion.price += choice.price * u64::from(copies);
+        }
+        suggestion
     }
-    packer.suggest(demands.len(), bins);
+}
+
+/// The shape that meets all demands of a filling and is the widest of theirs.
+fn loosest(packer: &Packer<'_>, demands: &[Demand], bought: ShapeId, pattern: &Pattern) -> ShapeId {
+    let shapes = || pattern.iter().map(|(item, _)| demands[*item as usize].shape);
+    shapes().find(|shape| shapes().all(|other| packer.shapes.meets(*shape, other))).unwrap_or(bought)
 }
 
 /// Pods that ask the same of the same pool.
@@ -205,7 +244,15 @@ fn group(problem: &Problem, class: usize) -> Group {
     rules.iter().filter_map(cap).min_by_key(|(counter, cap)| (*cap, *counter))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "amounts and prices are far below 2^52, and this is a hint")]
+/// A type under a shape that demands ask for, as the plan sees it.
+struct Candidate {
+    shape: ShapeId,
+    choice: Choice,
+    room: Vec<f64>,
+    price: f64,
+}
+
+/// What can be bought for these demands: kinds of nodes, each with the shape and type it stands for.
 fn kinds(
     problem: &Problem,
     packer: &mut Packer<'_>,
@@ -214,53 +261,66 @@ fn kinds(
     // Resources that nobody asks for do not matter.
     let asked: Vec<usize> =
         (0..problem.resources()).filter(|at| demands.iter().any(|demand| demand.requests[*at] > 0)).collect();
-    let needs = |demand: &Demand| asked.iter().map(|at| demand.requests[*at] as f64).collect();
+    let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
     let items: Vec<Item> =
         demands.iter().map(|demand| Item { need: needs(demand), count: demand.count, group: demand.group }).collect();
     let mut shapes: Vec<ShapeId> = demands.iter().map(|demand| demand.shape).collect();
     shapes.sort_unstable();
     shapes.dedup();
-    let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
+    let mut all: Vec<Candidate> = Vec::new();
     for id in shapes {
-        let shape = std::rc::Rc::clone(packer.shapes.get(id));
-        // A node of this shape takes every demand whose labels it meets already.
-        let meets: Vec<u32> = (0..demands.len())
-            .filter(|at| {
-                let of = packer.shapes.get(demands[*at].shape);
-                of.pool == shape.pool && shape.row.and(&of.row) == shape.row
-            })
-            .filter_map(|at| u32::try_from(at).ok())
-            .collect();
+        let shape = packer.shapes.get(id);
         let pool = &problem.pools[shape.pool];
-        let first = kinds.len();
         for choice in &shape.types {
-            let all: Vec<i64> = room(problem, pool, *choice).collect();
-            if all.iter().any(|room| *room < 0) || kinds.len() >= KINDS_MAX {
-                continue;
+            let room: Vec<i64> = room(problem, pool, *choice).collect();
+            if room.iter().all(|room| *room >= 0) {
+                let room = asked.iter().map(|at| float(room[*at])).collect();
+                all.push(Candidate { shape: id, choice: *choice, room, price: float(choice.price) });
             }
-            let room: Vec<f64> = asked.iter().map(|at| all[*at] as f64).collect();
-            let price = choice.price as f64;
-            // Types come cheapest first: one that holds no more than an earlier one is never needed, nor
-            // one that is a little larger and holds no more for the money: a node is bought as the
-            // cheapest type that holds its pods, whatever it was meant to be.
-            let needless = |known: &Kind| {
-                let per_dollar = if price <= known.price * SIZE_STEP { price / known.price * SAME } else { 1.0 };
-                known.room.iter().zip(&room).all(|(known, new)| known * per_dollar >= *new)
-            };
-            if kinds[first..].iter().any(needless) {
-                continue;
-            }
-            let fits = |at: &u32| most(&items[*at as usize], &room, 1) > 0;
-            let fitting: Vec<u32> = meets.iter().copied().filter(fits).collect();
-            if fitting.is_empty() {
-                continue;
-            }
-            let multipliers = vec![price / room.len() as f64; room.len()];
-            kinds.push(Kind { room, price, items: fitting, multipliers, searched: false });
-            choices.push((id, *choice));
+        }
+    }
+    let mut step = 1.0;
+    loop {
+        thin(&mut all, step);
+        if step >= SIZE_STEP && all.len() * items.len() <= KINDS_TIMES_ITEMS || step > SIZE_STEP_MAX {
+            break;
+        }
+        step *= SIZE_STEP;
+    }
+    let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
+    for Candidate { shape, choice, room, price } in all {
+        // A node of this shape takes every demand whose labels it meets already.
+        let fits = |at: &usize| packer.shapes.meets(shape, demands[*at].shape) && most(&items[*at], &room, 1) > 0;
+        let fitting: Vec<u32> = (0..items.len()).filter(fits).filter_map(|at| u32::try_from(at).ok()).collect();
+        if !fitting.is_empty() {
+            kinds.push(Kind::new(room, price, fitting));
+            choices.push((shape, choice));
         }
     }
     (items, kinds, choices)
+}
+
+/// Types of a shape come cheapest first: one that holds no more than an earlier one is never needed, nor one
+/// that is larger by less than `step` and holds no more for the money: a node is bought as the cheapest type
+/// that holds its pods, whatever it was meant to be.
+fn thin(all: &mut Vec<Candidate>, step: f64) {
+    let mut kept: Vec<Candidate> = Vec::new();
+    for one in all.drain(..) {
+        let needless = |known: &&Candidate| {
+            let scale = if one.price <= known.price * step { one.price / known.price * SAME } else { 1.0 };
+            known.room.iter().zip(&one.room).all(|(known, room)| known * scale >= *room)
+        };
+        let mut same_shape = kept.iter().rev().take_while(|known| known.shape == one.shape);
+        if !same_shape.any(|known| needless(&known)) {
+            kept.push(one);
+        }
+    }
+    *all = kept;
+}
+
+#[expect(clippy::cast_precision_loss, reason = "amounts and prices are far below 2^52, and this is a hint")]
+fn float(amount: impl TryInto<i64>) -> f64 {
+    amount.try_into().map_or(f64::MAX, |amount| amount as f64)
 }
 
 /// A bought kind, its filling, and how often.
@@ -280,12 +340,11 @@ fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
         let plan = buy(items, kinds, &values, counts.clone(), &mut filler);
         let columns: Vec<Column> = plan.bought.iter().map(|(kind, pattern, _)| column(kinds, *kind, pattern)).collect();
         best = best.min(plan);
-        let entered = master.offer_all(&columns);
+        if !master.offer_all(&columns) {
+            break;
+        }
         if round > 0 && best.cost <= master.cost() * GOOD_ENOUGH {
             return best.bought;
-        }
-        if !entered {
-            break;
         }
         follow(&mut values, &master.duals);
     }
@@ -339,8 +398,8 @@ fn column(kinds: &[Kind], kind: usize, pattern: &Pattern) -> Column {
 fn generate(items: &[Item], kinds: &mut [Kind], duals: &[f64], counts: &[u32], filler: &mut Filler) -> Vec<Column> {
     let mut all = Vec::new();
     for at in 0..kinds.len() {
-        if filler.bound(items, &kinds[at], duals, counts) > kinds[at].price {
-            let (_, pattern) = filler.best(items, &mut kinds[at], duals, counts);
+        if filler.bound(items, &mut kinds[at], duals, counts) > kinds[at].price {
+            let (_, pattern) = filler.best(items, &mut kinds[at], duals, counts, Effort::Thorough);
             all.push(column(kinds, at, &pattern));
         }
     }
@@ -363,7 +422,7 @@ fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], mut left: Vec<u32>, f
     let mut queue: BinaryHeap<(u64, Reverse<usize>)> = BinaryHeap::with_capacity(kinds.len());
     for at in 0..kinds.len() {
         start_like_the_last(kinds, at);
-        let bound = filler.bound(items, &kinds[at], values, &left);
+        let bound = filler.bound(items, &mut kinds[at], values, &left);
         queue.push((order(bound / kinds[at].price), Reverse(at)));
     }
     let mut plan = Plan { cost: 0.0, bought: Vec::new() };
@@ -380,7 +439,7 @@ fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], mut left: Vec<u32>, f
             plan.cost += kinds[at].price * f64::from(copies);
             plan.bought.push((at, pattern, copies));
         }
-        let (value, pattern) = filler.best(items, &mut kinds[at], values, &left);
+        let (value, pattern) = filler.best(items, &mut kinds[at], values, &left, Effort::Quick);
         if !pattern.is_empty() {
             queue.push((order(value * CLOSE / kinds[at].price), Reverse(at)));
             fillings[at] = Some(pattern);
