@@ -1,5 +1,6 @@
 //! Watches: each kind's stream becomes observations. One broken object stops nothing.
 
+mod budget;
 mod daemonset;
 mod node;
 mod nodeclaim;
@@ -31,6 +32,7 @@ pub(crate) fn start(client: &Client, events: &Sender<Event>, tasks: &mut JoinSet
     tasks.spawn(nodeclaim::watch(client.clone(), events.clone()));
     tasks.spawn(nodeclass::watch(client.clone(), events.clone()));
     tasks.spawn(daemonset::watch(client.clone(), events.clone()));
+    tasks.spawn(budget::watch(client.clone(), events.clone()));
 }
 
 /// How a kind's events are told to the driver.

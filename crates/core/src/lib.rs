@@ -23,6 +23,7 @@ pub mod observation;
 pub mod provision;
 pub mod requirements;
 pub mod resources;
+mod selector;
 pub mod settings;
 pub mod world;
 

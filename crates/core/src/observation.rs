@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
 
@@ -19,11 +20,19 @@ pub enum Kind {
     NodeClaim,
     NodeClass,
     DaemonSet,
+    PodDisruptionBudget,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Pod, Kind::Node, Kind::NodePool, Kind::NodeClaim, Kind::NodeClass, Kind::DaemonSet];
+    pub const ALL: [Kind; 7] = [
+        Kind::Pod,
+        Kind::Node,
+        Kind::NodePool,
+        Kind::NodeClaim,
+        Kind::NodeClass,
+        Kind::DaemonSet,
+        Kind::PodDisruptionBudget,
+    ];
 }
 
 /// An object as the API server holds it.
@@ -34,6 +43,7 @@ pub enum Object {
     NodePool(Box<NodePool>),
     NodeClaim(Box<NodeClaim>),
     DaemonSet(Box<DaemonSet>),
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
 }
 
 /// One watch event.

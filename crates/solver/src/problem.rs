@@ -18,6 +18,8 @@ pub struct Problem {
     pub classes: Vec<Class>,
     /// Class of each pod, in the order in which they are placed.
     pub pods: Vec<usize>,
+    /// Pods before a position given here are more important than those from it on. Ascending; none: all are alike.
+    pub levels: Vec<usize>,
     /// By host port: the ports it cannot share a node with (itself included).
     pub port_conflicts: Vec<Vec<usize>>,
     /// By volume: the driver whose attach limit it counts for.

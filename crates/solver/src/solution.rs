@@ -57,32 +57,56 @@ impl Solution {
         self.claims.iter().map(|claim| claim.price).sum()
     }
 
-    fn unplaced(&self) -> usize {
-        self.places.iter().filter(|place| **place == Place::Nowhere).count()
+    /// Pods without a place by level, the most important first.
+    fn unplaced(&self, problem: &Problem) -> Vec<usize> {
+        let starts = std::iter::once(0).chain(problem.levels.iter().copied());
+        let ends = problem.levels.iter().copied().chain(std::iter::once(self.places.len()));
+        let nowhere = |places: &[Place]| places.iter().filter(|place| **place == Place::Nowhere).count();
+        starts.zip(ends).map(|(start, end)| nowhere(&self.places[start..end])).collect()
     }
 }
 
 /// Places every pod that can be placed. The plan's nodes are weighed against nodes bought as pods
-/// come: fewest pods without a place, then the lowest price, then the fewest nodes.
-pub fn solve(problem: &Problem) -> Solution {
+/// come: fewest pods without a place, the most important first, then the lowest price, then the fewest
+/// nodes. Where pods differ in importance and some find no place, a packing strictly in their order is
+/// weighed as well: nothing in it is given to a pod that a more important one could have used.
+pub fn solve<'p>(problem: &'p Problem) -> Solution {
     let mut plain = Packer::new(problem);
     plain.fill_nodes();
     let mut planned = plain.clone();
     plan::suggest(problem, &mut planned);
     planned.fill_planned();
-    let [planned, plain] = [planned, plain].map(|mut packer| {
+    let packed = |mut packer: Packer<'p>| {
         packer.fill();
-        finish(problem, packer)
-    });
-    let rank = |solution: &Solution| (solution.unplaced(), solution.price(), solution.claims.len());
-    if rank(&planned) <= rank(&plain) { planned } else { plain }
+        (finish(problem, &packer), packer)
+    };
+    let rank = |solution: &Solution| (solution.unplaced(problem), solution.price(), solution.claims.len());
+    let better = |a: Packed<'p>, b: Packed<'p>| if rank(&a.0) <= rank(&b.0) { a } else { b };
+    let mut best = better(packed(planned), packed(plain));
+    if !problem.levels.is_empty() && best.0.places.contains(&Place::Nowhere) {
+        best = better(best, packed(Packer::new(problem)));
+    }
+    let (mut solution, mut packer) = best;
+    solution.verdicts = verdicts(problem, &mut packer, &solution.places);
+    solution
 }
 
-fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {
+/// A solution without verdicts, and how it came about.
+type Packed<'p> = (Solution, Packer<'p>);
+
+fn verdicts(problem: &Problem, packer: &mut Packer<'_>, places: &[Place]) -> Vec<(usize, Vec<PoolVerdict>)> {
+    let failed = places.iter().zip(&problem.pods).filter(|(place, _)| **place == Place::Nowhere);
+    let mut failed: Vec<usize> = failed.map(|(_, class)| *class).collect();
+    failed.sort_unstable();
+    failed.dedup();
+    failed.into_iter().map(|class| (class, explain(problem, packer, class))).collect()
+}
+
+fn finish(problem: &Problem, packer: &Packer<'_>) -> Solution {
     let mut claim_of = vec![usize::MAX; packer.bins.len()];
     let mut claims = Vec::new();
     for (at, bin) in packer.bins.iter().enumerate() {
-        if let Some(claim) = claim(problem, &packer, bin).filter(|claim| !claim.pods.is_empty()) {
+        if let Some(claim) = claim(problem, packer, bin).filter(|claim| !claim.pods.is_empty()) {
             claim_of[at] = claims.len();
             claims.push(claim);
         }
@@ -93,17 +117,8 @@ fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {
         Some(bin) if claim_of[*bin] == usize::MAX => Place::Nowhere,
         Some(bin) => Place::Claim(claim_of[*bin]),
     });
-    let places: Vec<Place> = places.collect();
-    let mut failed: Vec<usize> = places
-        .iter()
-        .zip(&problem.pods)
-        .filter(|(place, _)| **place == Place::Nowhere)
-        .map(|(_, class)| *class)
-        .collect();
-    failed.sort_unstable();
-    failed.dedup();
-    let verdicts = failed.into_iter().map(|class| (class, explain(problem, &mut packer, class))).collect();
-    Solution { places, claims, verdicts }
+    let places = places.collect();
+    Solution { places, claims, verdicts: Vec::new() }
 }
 
 fn claim(problem: &Problem, packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {

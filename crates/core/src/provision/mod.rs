@@ -7,6 +7,8 @@
 mod plan;
 mod pods;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,7 @@ use jiff::SignedDuration;
 
 use crate::cloud::CatalogueProblem;
 use crate::world::{ClaimState, PodKey};
-use crate::{Cloud, Decision, Settings, Timestamp, World};
+use crate::{Cloud, Decision, Observation, Settings, Timestamp, World};
 
 pub use verdict::Verdict;
 
@@ -49,11 +51,15 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     if catalogues.peek().is_some() && catalogues.all(|found| matches!(found, Err(CatalogueProblem::NotYetObserved))) {
         return decision;
     }
+    let pending = pods::pending(world, now);
+    if pending.is_empty() {
+        decision.learned.push(Observation::Planned(Box::new(Round { at: now, ..Round::default() })));
+        return decision;
+    }
     if let Some(until) = unknown_launch(world, now) {
         decision.wake(until);
         return decision;
     }
-    let pending = pods::pending(world, now);
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));

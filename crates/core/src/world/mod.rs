@@ -12,6 +12,7 @@ mod batch;
 mod claim;
 mod digest;
 mod flights;
+mod leaving;
 mod node;
 mod pod;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::NodePool;
 
@@ -54,6 +56,8 @@ pub struct World {
     pub pools: BTreeMap<String, NodePool>,
     /// By `namespace/name`.
     pub daemons: BTreeMap<String, DaemonSet>,
+    /// By `namespace/name`.
+    pub budgets: BTreeMap<String, PodDisruptionBudget>,
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
@@ -148,11 +152,13 @@ impl World {
                 if self.nodes.get(&name).is_none_or(|known| known.differs(&state)) {
                     self.batch.retry(now);
                 }
+                let ending = self.is_ending_by_name(&name);
                 self.node_deleted(&name);
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
-                self.nodes.insert(name, state);
+                self.nodes.insert(name.clone(), state);
+                self.ending(&name, ending, now);
             }
             Object::NodePool(pool) => {
                 let Some(name) = pool.metadata.name.clone() else {
@@ -184,6 +190,14 @@ impl World {
                 }
                 self.daemons.insert(key, *daemon);
             }
+            Object::PodDisruptionBudget(budget) => {
+                let key = namespaced(&budget.metadata);
+                let opens = leaving::opens(self.budgets.get(&key), Some(&budget));
+                self.budgets.insert(key, *budget);
+                if opens {
+                    self.budget_changed(now);
+                }
+            }
         }
     }
 
@@ -193,6 +207,9 @@ impl World {
             return;
         }
         let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
+        let nodes = provider_id.as_ref().and_then(|id| self.nodes_by_provider_id.get(id)).cloned().unwrap_or_default();
+        let ending: Vec<(String, bool)> =
+            nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
             Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
             Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
@@ -204,6 +221,9 @@ impl World {
         }
         if let Some(id) = provider_id {
             self.claims_by_provider_id.insert(id, name);
+        }
+        for (node, before) in ending {
+            self.ending(&node, before, now);
         }
     }
 
@@ -218,6 +238,12 @@ impl World {
         }
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
+        // Planned once: it is nominated from then on, until it is on its way out.
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let is_leaving = self.is_leaving(&state);
+        if is_leaving && !was_leaving && self.may_leave(&state) {
+            self.batch.trigger(now);
+        }
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
@@ -234,8 +260,10 @@ impl World {
             if let Some(node) = state.node_name().filter(|_| newly_bound) {
                 self.taken(&key, node, now);
             }
-            self.nominated.remove(&key);
-            self.unschedulable.remove(&key);
+            if newly_bound || !is_leaving {
+                self.nominated.remove(&key);
+                self.unschedulable.remove(&key);
+            }
         }
         if freed {
             self.batch.retry(now);
@@ -271,6 +299,12 @@ impl World {
             Object::DaemonSet(daemon) => {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
+            }
+            Object::PodDisruptionBudget(budget) => {
+                let gone = self.budgets.remove(&namespaced(&budget.metadata));
+                if leaving::opens(gone.as_ref(), None) {
+                    self.budget_changed(now);
+                }
             }
         }
     }
@@ -360,6 +394,7 @@ impl World {
                 }
             }
             Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
+            Kind::PodDisruptionBudget => self.budgets.retain(|name, _| names.contains(name.as_str())),
             Kind::NodeClass => {}
         }
         self.listed.insert(kind);
@@ -427,6 +462,7 @@ impl World {
             Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
             Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
+            Object::PodDisruptionBudget(budget) => self.budgets.contains_key(&namespaced(&budget.metadata)),
         }
     }
 

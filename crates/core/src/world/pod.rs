@@ -62,6 +62,11 @@ impl PodState {
         &self.digest.requests
     }
 
+    /// As its priority class says; none is zero.
+    pub fn priority(&self) -> i32 {
+        self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+    }
+
     pub fn uid(&self) -> &str {
         self.pod.metadata.uid.as_deref().unwrap_or_default()
     }
@@ -78,6 +83,27 @@ impl PodState {
 
     pub fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The kubelet's Ready condition is True.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+
+    /// What runs in it will be wanted elsewhere once its node is gone. A StatefulSet's pod is only replaced after it
+    /// has ended, every other pod as soon as its end has begun.
+    pub fn is_reschedulable(&self) -> bool {
+        !self.is_terminal()
+            && (!self.is_terminating() || self.is_owned_by("apps/v1", "StatefulSet"))
+            && !self.is_daemon()
+            && !self.is_node_owned()
+    }
+
+    /// Its owner wants it to stay where it is.
+    pub fn must_stay(&self) -> bool {
+        let annotations = self.pod.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(karpenter_api::labels::DO_NOT_DISRUPT)).is_some_and(|value| value == "true")
     }
 
     /// Waits for a node: kube-scheduler found no place and no controller pins it to one.

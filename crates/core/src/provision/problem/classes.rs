@@ -91,6 +91,8 @@ impl Interned<'_> {
             class_of.push(number);
         }
         self.problem.pods = pods.iter().map(|(_, kind)| class_of[*kind]).collect();
+        let falls = |at: &usize| pods[*at].0.priority() != pods[*at - 1].0.priority();
+        self.problem.levels = (1..pods.len()).filter(falls).collect();
     }
 
     fn alternatives(&self, kind: &Kind, rules: &Rules) -> Vec<(Row, Vec<bool>, Vec<Rule>)> {

@@ -14,7 +14,7 @@ use crate::world::{ClaimState, NodeState};
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then launched claims without a Node.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
-        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
+        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| !world.is_ending(node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
         let expected = expected(world);
         for node in nodes {
@@ -124,11 +124,6 @@ impl Interned<'_> {
     }
 }
 
-/// A node that is not on its way out.
-fn stays(world: &World, node: &NodeState) -> bool {
-    !node.is_deleting() && world.claim_of(node).is_none_or(|claim| !claim.is_deleting())
-}
-
 /// Amounts the claim promises where the node has none yet.
 fn fill(available: &mut Resources, claim: &ClaimState) {
     let promised = claim.claim.status.as_ref().and_then(|status| status.allocatable.as_ref());
@@ -141,11 +136,12 @@ fn fill(available: &mut Resources, claim: &ClaimState) {
     }
 }
 
-/// What pods that earlier rounds sent somewhere, and that are not bound yet, will take there.
+/// What pods that earlier rounds sent somewhere will take there: pods that are not bound yet, or that have to leave
+/// their node (any other that is bound is no longer nominated).
 fn expected(world: &World) -> BTreeMap<&str, Resources> {
     let mut all: BTreeMap<&str, Resources> = BTreeMap::new();
     for (key, nomination) in &world.nominated {
-        if let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none()) {
+        if let Some(pod) = world.pods.get(key) {
             all.entry(nomination.target.as_str()).or_default().add(pod.requests());
         }
     }

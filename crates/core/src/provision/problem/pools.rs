@@ -136,7 +136,8 @@ impl Interned<'_> {
         }
     }
 
-    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become.
+    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become, and one
+    /// that is being deleted counts until it is gone.
     fn limits(&self, world: &World, pool: &NodePool) -> (Vec<Option<i64>>, Option<i64>) {
         let Some(limits) = pool.spec.limits.as_ref() else {
             return (vec![None; self.words.resources.len()], None);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
 use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Interned;
 use super::classes::Kind;
@@ -269,9 +270,14 @@ impl Interned<'_> {
 
     /// Counts the pods that have a place already.
     fn count_placed(&mut self, world: &World, counters: &Counters) {
-        let mut counted: rustc_hash::FxHashMap<*const Digest, Vec<usize>> = rustc_hash::FxHashMap::default();
+        let mut counted: FxHashMap<*const Digest, Vec<usize>> = FxHashMap::default();
+        // Those that a round is for are counted as they are placed, not where they were expected or have to leave.
+        let planned: FxHashSet<*const PodState> = self.pods.iter().map(|pod| std::ptr::from_ref(*pod)).collect();
         for pod in world.pods.values() {
             let Some(target) = target(world, pod).filter(|_| is_placed(world, pod)) else { continue };
+            if planned.contains(&std::ptr::from_ref(pod)) {
+                continue;
+            }
             let by = counted
                 .entry(std::sync::Arc::as_ptr(&pod.digest))
                 .or_insert_with(|| (0..counters.told.len()).filter(|at| counters.counts(*at, &pod.digest)).collect());
@@ -338,8 +344,9 @@ fn is_placed(world: &World, pod: &PodState) -> bool {
     !pod.is_terminal() && !pod.is_terminating() && target(world, pod).is_some()
 }
 
+/// Where it is, or will be: a pod that is nominated although it is bound has to leave.
 fn target<'w>(world: &'w World, pod: &'w PodState) -> Option<&'w str> {
-    pod.node_name().or_else(|| world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()))
+    world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()).or_else(|| pod.node_name())
 }
 
 /// The value of a label of a node, or of a claim whose node is still to come.

@@ -1,0 +1,280 @@
+//! Pods of nodes that are being deleted are planned before they are evicted, once.
+
+use karpenter_api::NodeClaim;
+use serde_json::{Value, json};
+
+use super::{Object, Stage, bought, key, running, waiting};
+
+const SOON: &str = "2030-01-01T00:00:00Z";
+
+fn deleted() -> Value {
+    json!({ "metadata": { "deletionTimestamp": SOON } })
+}
+
+/// A pool, and a node with these pods.
+fn stage(pods: &[Value]) -> Stage {
+    let mut stage = Stage::new();
+    stage.pool("general", &json!({}));
+    stage.node("old", &json!({}));
+    for pod in pods {
+        stage.pod(pod);
+    }
+    stage
+}
+
+fn of_set(name: &str) -> Value {
+    json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": name, "controller": true },
+    ] } })
+}
+
+#[test]
+fn a_node_that_is_deleted_opens_the_batch_once() {
+    let mut stage = stage(&[running("p", "1", "old", &json!({}))]);
+    assert_eq!(stage.due(), None, "its pod stays");
+    stage.node("old", &deleted());
+    assert_eq!(stage.due(), Some(1000));
+    assert_eq!(bought(&stage.round()), [["p"]]);
+    for _ in 0..5 {
+        stage.node("old", &deleted());
+        stage.pod(&running("p", "1", "old", &json!({ "status": { "startTime": SOON } })));
+        assert_eq!(bought(&stage.round()), [[""; 0]; 0], "it was planned already");
+    }
+}
+
+#[test]
+fn a_node_whose_claim_is_deleted_is_left_as_well() {
+    let mut stage = stage(&[running("p", "1", "old", &json!({}))]);
+    let claim = |meta: Value| {
+        let mut claim = json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": { "name": "c", "uid": "c", "finalizers": ["karpenter.sh/termination"] },
+            "spec": { "requirements": [], "nodeClassRef": { "group": "", "kind": "", "name": "" } },
+            "status": { "providerID": "id/old" },
+        });
+        super::merge(&mut claim, &meta);
+        Object::NodeClaim(Box::new(serde_json::from_value::<NodeClaim>(claim).unwrap()))
+    };
+    stage.see(claim(json!({})));
+    assert_eq!(stage.due(), None);
+    stage.see(claim(deleted()));
+    assert_eq!(bought(&stage.round()), [["p"]]);
+}
+
+#[test]
+fn only_pods_that_are_wanted_elsewhere_are_planned() {
+    let owned = |kind: &str, version: &str| {
+        json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": version, "kind": kind, "name": "o", "uid": "o" },
+        ] } })
+    };
+    let mut set = of_set("db");
+    super::merge(&mut set, &deleted());
+    let mut stage = stage(&[
+        running("usual", "1", "old", &json!({})),
+        running("set", "1", "old", &of_set("db")),
+        running("ended-set", "1", "old", &set),
+        running("ending", "1", "old", &deleted()),
+        running("failed", "1", "old", &json!({ "status": { "phase": "Failed" } })),
+        running("done", "1", "old", &json!({ "status": { "phase": "Succeeded" } })),
+        running("daemon", "1", "old", &owned("DaemonSet", "apps/v1")),
+        running("static", "1", "old", &owned("Node", "v1")),
+        running(
+            "kept",
+            "1",
+            "old",
+            &json!({ "metadata": { "annotations": { "karpenter.sh/do-not-disrupt": "true" } } }),
+        ),
+        running("elsewhere", "1", "other", &json!({})),
+    ]);
+    stage.node("old", &deleted());
+    assert_eq!(bought(&stage.round()).concat(), ["ended-set", "set", "usual"]);
+}
+
+#[test]
+fn a_pod_that_may_leave_at_last_is_planned_then() {
+    let kept = json!({ "metadata": { "annotations": { "karpenter.sh/do-not-disrupt": "true" } } });
+    let mut stage = stage(&[running("p", "1", "old", &kept)]);
+    stage.node("old", &deleted());
+    assert_eq!(bought(&stage.round()).len(), 0);
+    assert_eq!(stage.due(), None);
+    stage.pod(&running("p", "1", "old", &json!({})));
+    assert_eq!(bought(&stage.round()), [["p"]]);
+}
+
+fn budget(allowed: i32, spec: &Value) -> Object {
+    let budget = json!({
+        "metadata": { "name": "b", "namespace": "default" },
+        "spec": spec,
+        "status": { "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1 },
+    });
+    Object::PodDisruptionBudget(Box::new(serde_json::from_value(budget).unwrap()))
+}
+
+#[test]
+fn a_pod_behind_a_budget_that_allows_nothing_is_not_planned() {
+    let web = json!({ "metadata": { "labels": { "app": "web" } } });
+    let of_web = json!({ "selector": { "matchLabels": { "app": "web" } } });
+    let mut stage = stage(&[
+        running("web", "1", "old", &web),
+        running("free", "1", "old", &json!({ "metadata": { "labels": { "app": "free" } } })),
+    ]);
+    stage.see(budget(0, &of_web));
+    stage.node("old", &deleted());
+    assert_eq!(bought(&stage.round()), [["free"]]);
+    stage.see(budget(0, &of_web));
+    assert_eq!(bought(&stage.round()).len(), 0);
+    stage.see(budget(1, &of_web));
+    assert_eq!(stage.due(), Some(1000));
+    assert_eq!(bought(&stage.round()), [["web"]]);
+    // Others of the budget are on their way: what is reserved stays reserved.
+    stage.see(budget(0, &of_web));
+    assert!(stage.world.nominated.contains_key(&key("web")));
+}
+
+#[test]
+fn a_budget_that_is_gone_or_means_others_blocks_nothing() {
+    for (spec, blocks) in [
+        (json!({ "selector": {} }), true),
+        (json!({}), false),
+        (json!({ "selector": { "matchLabels": { "app": "other" } } }), false),
+    ] {
+        let mut stage = stage(&[running("p", "1", "old", &json!({}))]);
+        stage.see(budget(0, &spec));
+        stage.node("old", &deleted());
+        assert_eq!(bought(&stage.round()).is_empty(), blocks, "{spec}");
+        if blocks {
+            stage.gone(budget(0, &spec));
+            assert_eq!(bought(&stage.round()), [["p"]]);
+        }
+    }
+}
+
+#[test]
+fn a_budget_may_let_go_of_pods_that_are_not_ready() {
+    let mut stage = stage(&[
+        running("ready", "1", "old", &json!({})),
+        running("broken", "1", "old", &json!({ "status": { "conditions": null } })),
+    ]);
+    stage.see(budget(0, &json!({ "selector": {}, "unhealthyPodEvictionPolicy": "AlwaysAllow" })));
+    stage.node("old", &deleted());
+    assert_eq!(bought(&stage.round()), [["broken"]]);
+}
+
+/// P is nominated, then evicted; its replacement Q finds the room that was P's.
+#[test]
+fn the_replacement_of_an_evicted_pod_finds_the_reserved_room() {
+    let old = running("p", "3", "old", &json!({}));
+    let mut stage = stage(std::slice::from_ref(&old));
+    stage.node("spare", &json!({}));
+    stage.node("old", &deleted());
+    let round = stage.round();
+    assert_eq!(round.nominated.get(&key("p")).map(String::as_str), Some("spare"));
+
+    stage.pod(&waiting("other", "3", &json!({})));
+    let round = stage.round();
+    assert_eq!(bought(&round), [["other"]], "the room is taken");
+
+    stage.later(60);
+    stage.pod(&running("p", "3", "old", &deleted()));
+    assert!(!stage.world.nominated.contains_key(&key("p")), "its end has begun");
+    stage.pod(&waiting("q", "3", &json!({})));
+    let round = stage.round();
+    assert_eq!(round.nominated.get(&key("q")).map(String::as_str), Some("spare"));
+    stage.pod_gone(&old);
+    assert!(stage.world.nominated.contains_key(&key("q")));
+}
+
+/// A StatefulSet creates the next pod of a name when the one before it is gone: until then the room is kept.
+#[test]
+fn the_room_of_a_stateful_pod_is_kept_until_it_is_gone() {
+    let mut stage = stage(&[running("db-0", "3", "old", &of_set("db"))]);
+    stage.node("spare", &json!({}));
+    stage.node("old", &deleted());
+    assert_eq!(stage.round().nominated.len(), 1);
+    let mut ending = of_set("db");
+    super::merge(&mut ending, &deleted());
+    let ending = running("db-0", "3", "old", &ending);
+    stage.pod(&ending);
+    stage.later(60);
+    stage.pod(&waiting("other", "3", &json!({})));
+    assert_eq!(bought(&stage.round()), [["other"]]);
+
+    stage.pod_gone(&ending);
+    let mut next = of_set("db");
+    super::merge(&mut next, &json!({ "metadata": { "uid": "next" } }));
+    stage.pod(&waiting("db-0", "3", &next));
+    assert_eq!(stage.round().nominated.get(&key("db-0")).map(String::as_str), Some("spare"));
+}
+
+#[test]
+fn a_pod_whose_planned_place_is_lost_is_planned_anew() {
+    let mut stage = stage(&[running("p", "3", "old", &json!({}))]);
+    stage.node("spare", &json!({}));
+    stage.node("old", &deleted());
+    assert_eq!(stage.round().nominated.len(), 1);
+    // The spare node goes as well.
+    stage.node("spare", &deleted());
+    assert_eq!(bought(&stage.round()), [["p"]]);
+}
+
+#[test]
+fn a_pod_whose_planned_room_was_taken_is_planned_anew() {
+    let mut stage = stage(&[running("p", "3", "old", &json!({}))]);
+    stage.node("spare", &json!({}));
+    stage.node("old", &deleted());
+    assert_eq!(stage.round().nominated.len(), 1);
+    stage.pod(&running("faster", "3", "spare", &json!({})));
+    assert_eq!(bought(&stage.round()), [["p"]]);
+}
+
+/// Two zones, one pod in each; the one in zone a has to leave. A third pod goes where the plan leaves fewer.
+#[test]
+fn spreads_count_a_pod_at_its_planned_place() {
+    let spread = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "topologySpreadConstraints": [{
+        "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app": "web" } },
+    }] } });
+    let in_zone = |zone: &str| json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } });
+    let mut stage = stage(&[running("p", "1", "old", &spread)]);
+    stage.node("b1", &in_zone("b"));
+    stage.node("old", &deleted());
+    stage.node(
+        "a2",
+        &json!({ "spec": { "unschedulable": true, "taints": [{ "key": "full", "effect": "NoSchedule" }] } }),
+    );
+    let round = stage.round();
+    assert_eq!(round.nominated.get(&key("p")).map(String::as_str), Some("b1"), "zone a does not hold it any longer");
+
+    stage.pod(&waiting("q", "1", &spread));
+    let round = stage.round();
+    assert_eq!(bought(&round), [["q"]], "zone b holds one, so the next goes to zone a");
+}
+
+/// A pool that may have one node only: as long as the node that is left is there, nothing replaces it.
+#[test]
+fn a_node_that_is_left_counts_for_its_pools_limits() {
+    let mut stage = Stage::new();
+    stage.pool("general", &json!({ "limits": { "nodes": "1" } }));
+    stage.pod(&waiting("first", "1", &json!({})));
+    let round = stage.round();
+    let name = round.claims.keys().next().unwrap().clone();
+    let mut claim = stage.world.claims[&name].claim.clone();
+    claim.metadata.uid = Some("c".to_owned());
+    claim.status = serde_json::from_value(json!({ "providerID": "id/n" })).unwrap();
+    stage.see(Object::NodeClaim(Box::new(claim.clone())));
+    let labels = json!({ "metadata": { "labels": {
+        "karpenter.sh/nodepool": "general", "karpenter.sh/registered": "true", "karpenter.sh/initialized": "true",
+    } } });
+    stage.node("n", &labels);
+    stage.pod(&running("first", "1", "n", &json!({})));
+    claim.metadata.deletion_timestamp = serde_json::from_value(json!(SOON)).unwrap();
+    stage.see(Object::NodeClaim(Box::new(claim.clone())));
+    let round = stage.round();
+    assert_eq!(round.unschedulable.keys().collect::<Vec<_>>(), [&key("first")]);
+    stage.node_gone("n");
+    stage.gone(Object::NodeClaim(Box::new(claim)));
+    stage.pod_gone(&running("first", "1", "n", &json!({})));
+    stage.pod(&waiting("second", "1", &json!({})));
+    assert_eq!(bought(&stage.round()), [["second"]]);
+}
