@@ -7,11 +7,12 @@ mod nodeclaim;
 mod nodeclass;
 mod nodepool;
 mod pod;
+mod selecting;
 
 use std::fmt::Debug;
 
 use futures::StreamExt;
-use karpenter_core::{Change, Kind, Object, Observation};
+use karpenter_core::{Change, Kind, Object, Observation, Settings};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event as WatchEvent};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -24,8 +25,11 @@ use crate::drive::Event;
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 
-/// Starts every watch. They end when the receiver is gone.
-pub(crate) fn start(client: &Client, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+/// Starts every watch that the settings ask for. They end when the receiver is gone.
+pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+    if !settings.default_spreads.is_empty() {
+        selecting::start(client, events, tasks);
+    }
     tasks.spawn(pod::watch(client.clone(), events.clone()));
     tasks.spawn(node::watch(client.clone(), events.clone()));
     tasks.spawn(nodepool::watch(client.clone(), events.clone()));

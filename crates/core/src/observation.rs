@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::cloud::{Instance, LaunchOutcome};
 use crate::provision::Round;
 
 /// Watched kinds; the World decides nothing before each was listed once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Pod,
     Node,
@@ -21,9 +22,14 @@ pub enum Kind {
     NodeClass,
     DaemonSet,
     PodDisruptionBudget,
+    Service,
+    ReplicationController,
+    ReplicaSet,
+    StatefulSet,
 }
 
 impl Kind {
+    /// Those that are always watched.
     pub const ALL: [Kind; 7] = [
         Kind::Pod,
         Kind::Node,
@@ -33,6 +39,8 @@ impl Kind {
         Kind::DaemonSet,
         Kind::PodDisruptionBudget,
     ];
+    /// Those that select pods, watched only while default spread constraints need them.
+    pub const SELECTING: [Kind; 4] = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
 }
 
 /// An object as the API server holds it.
@@ -44,6 +52,17 @@ pub enum Object {
     NodeClaim(Box<NodeClaim>),
     DaemonSet(Box<DaemonSet>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
+    Selecting(Box<Selecting>),
+}
+
+/// An object of one of [`Kind::SELECTING`]: nothing of it matters but which pods it selects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selecting {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    /// `None`: it selects none.
+    pub selector: Option<LabelSelector>,
 }
 
 /// One watch event.

@@ -34,6 +34,21 @@ impl Problem {
         let of_class = || self.classes.first().map(|class| class.requests.len());
         self.types.first().map(|kind| kind.capacity.len()).or_else(of_class).unwrap_or(0)
     }
+
+    /// Keys that types or offerings say something about: of the others, what a row allows changes nothing of what can
+    /// be had under it. O(types × keys).
+    pub(crate) fn keys_of_types(&self) -> Vec<usize> {
+        let mut spoken = vec![false; self.layout.keys()];
+        for kind in &self.types {
+            for (key, spoken) in spoken.iter_mut().enumerate() {
+                *spoken |= !self.layout.is_open(&kind.row, key);
+            }
+            for (key, _) in kind.offerings.iter().flat_map(|offering| &offering.labels) {
+                spoken[*key] = true;
+            }
+        }
+        (0..spoken.len()).filter(|key| spoken[*key]).collect()
+    }
 }
 
 /// A kind of node that can be bought.

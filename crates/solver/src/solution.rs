@@ -6,7 +6,7 @@ use crate::plan;
 use crate::problem::Problem;
 use crate::row::Row;
 use crate::shape::{Choice, holds};
-use crate::verdict::{PoolVerdict, explain};
+use crate::verdict::{Explainer, Verdicts};
 
 /// A node keeps every type that holds its pods and costs at most so much more than the cheapest, in
 /// percent: room for the cloud to choose, at a price that the plan can bear.
@@ -47,8 +47,8 @@ pub struct Claim {
 pub struct Solution {
     pub places: Vec<Place>,
     pub claims: Vec<Claim>,
-    /// For every class that has a pod with no place: a verdict by pool.
-    pub verdicts: Vec<(usize, Vec<PoolVerdict>)>,
+    /// For every class that has a pod with no place: why, by pool.
+    pub verdicts: Vec<(usize, Verdicts)>,
 }
 
 impl Solution {
@@ -86,20 +86,24 @@ pub fn solve<'p>(problem: &'p Problem) -> Solution {
     if !problem.levels.is_empty() && best.0.places.contains(&Place::Nowhere) {
         best = better(best, packed(Packer::new(problem)));
     }
-    let (mut solution, mut packer) = best;
-    solution.verdicts = verdicts(problem, &mut packer, &solution.places);
+    let (mut solution, packer) = best;
+    solution.verdicts = verdicts(problem, &packer, &solution.places);
     solution
 }
 
 /// A solution without verdicts, and how it came about.
 type Packed<'p> = (Solution, Packer<'p>);
 
-fn verdicts(problem: &Problem, packer: &mut Packer<'_>, places: &[Place]) -> Vec<(usize, Vec<PoolVerdict>)> {
+fn verdicts<'p>(problem: &'p Problem, packer: &Packer<'p>, places: &[Place]) -> Vec<(usize, Verdicts)> {
     let failed = places.iter().zip(&problem.pods).filter(|(place, _)| **place == Place::Nowhere);
     let mut failed: Vec<usize> = failed.map(|(_, class)| *class).collect();
     failed.sort_unstable();
     failed.dedup();
-    failed.into_iter().map(|class| (class, explain(problem, packer, class))).collect()
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    let mut explainer = Explainer::new(problem, packer);
+    failed.into_iter().map(|class| (class, explainer.explain(class))).collect()
 }
 
 fn finish(problem: &Problem, packer: &Packer<'_>) -> Solution {

@@ -4,6 +4,7 @@
 //! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
 //! ```
 
+mod explain;
 mod plan;
 mod pods;
 mod problem;
@@ -19,7 +20,7 @@ use crate::cloud::CatalogueProblem;
 use crate::world::{ClaimState, PodKey};
 use crate::{Cloud, Decision, Observation, Settings, Timestamp, World};
 
-pub use verdict::Verdict;
+pub use verdict::{Branch, Constraint, Reason, Tree, Verdict};
 
 /// How soon to look again while a launch is unsettled.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);

@@ -22,15 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
-use crate::Timestamp;
 use crate::action::ActionKey;
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
+use crate::{Settings, Timestamp};
 
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
@@ -58,6 +58,9 @@ pub struct World {
     pub daemons: BTreeMap<String, DaemonSet>,
     /// By `namespace/name`.
     pub budgets: BTreeMap<String, PodDisruptionBudget>,
+    /// What selects pods, by kind, namespace and name; empty unless default spread constraints need it.
+    pub selectors: BTreeMap<(Kind, String, String), LabelSelector>,
+    selectors_awaited: bool,
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
@@ -92,14 +95,25 @@ pub struct Nomination {
 }
 
 impl World {
+    /// Nothing known; whatever is watched under these settings is awaited.
+    pub fn new(settings: &Settings) -> Self {
+        Self { selectors_awaited: !settings.default_spreads.is_empty(), ..Self::default() }
+    }
+
+    /// The kinds that are watched.
+    pub fn watched(&self) -> impl Iterator<Item = Kind> + use<> {
+        let selecting = self.selectors_awaited.then_some(Kind::SELECTING);
+        Kind::ALL.into_iter().chain(selecting.into_iter().flatten())
+    }
+
     /// Whether every watched kind was listed once: before that, decisions would act on a part.
     pub fn is_listed(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        self.watched().all(|kind| self.listed.contains(&kind))
     }
 
     /// The kinds whose first list is still awaited.
     pub fn unlisted(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
+        self.watched().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
     /// The driver is about to dispatch the action of this key.
@@ -196,6 +210,16 @@ impl World {
                 self.budgets.insert(key, *budget);
                 if opens {
                     self.budget_changed(now);
+                }
+            }
+            Object::Selecting(selecting) => {
+                let key = (selecting.kind, selecting.namespace, selecting.name);
+                let known = match &selecting.selector {
+                    Some(selector) => self.selectors.insert(key, selector.clone()),
+                    None => self.selectors.remove(&key),
+                };
+                if known != selecting.selector {
+                    self.batch.retry(now);
                 }
             }
         }
@@ -306,6 +330,9 @@ impl World {
                     self.budget_changed(now);
                 }
             }
+            Object::Selecting(gone) => {
+                self.selectors.remove(&(gone.kind, gone.namespace.clone(), gone.name.clone()));
+            }
         }
     }
 
@@ -395,6 +422,11 @@ impl World {
             }
             Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
             Kind::PodDisruptionBudget => self.budgets.retain(|name, _| names.contains(name.as_str())),
+            Kind::Service | Kind::ReplicationController | Kind::ReplicaSet | Kind::StatefulSet => {
+                self.selectors.retain(|(of, namespace, name), _| {
+                    *of != kind || names.contains(format!("{namespace}/{name}").as_str())
+                });
+            }
             Kind::NodeClass => {}
         }
         self.listed.insert(kind);
@@ -463,6 +495,7 @@ impl World {
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
             Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
             Object::PodDisruptionBudget(budget) => self.budgets.contains_key(&namespaced(&budget.metadata)),
+            Object::Selecting(of) => self.selectors.contains_key(&(of.kind, of.namespace.clone(), of.name.clone())),
         }
     }
 

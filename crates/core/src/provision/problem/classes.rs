@@ -7,11 +7,13 @@ use karpenter_api::{labels as keys, taints};
 use karpenter_solver::{Alternative, Class, Row, Rule};
 use rustc_hash::FxHashMap;
 
+use super::defaults::Defaults;
 use super::topology::{Rules, keys_of};
 use super::{Interned, Vocabulary};
-use crate::World;
 use crate::provision::pods::{Reading, readings};
+use crate::settings::PreferencePolicy;
 use crate::world::{Digest, PodKey, PodState};
+use crate::{Settings, World};
 
 /// Pending pods with one digest, read.
 pub(super) struct Kind {
@@ -39,16 +41,19 @@ impl Kind {
 /// Kinds, each pod with the number of its kind, and the pods that cannot be read.
 type Read<'w> = (Vec<Kind>, Vec<(&'w PodState, usize)>, Vec<(PodKey, String)>);
 
-pub(super) fn read<'w>(pending: &[&'w PodState], respect: bool) -> Read<'w> {
+pub(super) fn read<'w>(world: &World, settings: &Settings, pending: &[&'w PodState]) -> Read<'w> {
+    let respect = settings.preference_policy == PreferencePolicy::Respect;
+    let mut defaults = Defaults::new(world, &settings.default_spreads);
     let mut numbers: FxHashMap<*const Digest, Result<usize, String>> = FxHashMap::default();
     let (mut kinds, mut pods, mut invalid) = (Vec::new(), Vec::with_capacity(pending.len()), Vec::new());
     for pod in pending {
-        let number = numbers.entry(Arc::as_ptr(&pod.digest)).or_insert_with(|| {
-            if pod.digest.claims_devices {
+        let digest = defaults.digest(pod);
+        let number = numbers.entry(Arc::as_ptr(&digest)).or_insert_with(|| {
+            if digest.claims_devices {
                 return Err("resourceClaims: found a claim for devices, which no nodepool can promise".to_owned());
             }
-            let readings = readings(&pod.digest, respect)?;
-            kinds.push(Kind { digest: Arc::clone(&pod.digest), readings });
+            let readings = readings(&digest, respect)?;
+            kinds.push(Kind { digest: Arc::clone(&digest), readings });
             Ok(kinds.len() - 1)
         });
         match number {

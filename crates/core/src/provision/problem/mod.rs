@@ -2,26 +2,26 @@
 
 mod classes;
 mod daemons;
+mod defaults;
 mod nodes;
 mod pools;
 mod selectors;
 mod topology;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
-use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
-pub(super) use self::pools::{PoolTypes, pool_requirements};
+pub(super) use self::pools::{Barren, PoolTypes, pool_requirements};
 pub(super) use self::topology::{namespaces_are_known, preferred_affinity, preferred_anti_affinity};
 use self::words::Vocabulary;
 pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
 use crate::resources;
-use crate::settings::{MinValuesPolicy, PreferencePolicy};
+use crate::settings::MinValuesPolicy;
 use crate::world::{HostPort, PodKey, PodState};
 use crate::{Cloud, Settings, World};
 
@@ -41,8 +41,8 @@ pub(super) struct Interned<'w> {
     /// Topology key of each counter.
     pub(super) counter_keys: Vec<String>,
     ports: Vec<HostPort>,
-    /// Pools that are ready but can buy nothing, and why.
-    pub(super) barren: Vec<(&'w NodePool, String)>,
+    /// Pools that can host no pod.
+    pub(super) barren: Vec<Barren<'w>>,
 }
 
 pub(super) fn build<'w, C: Cloud>(
@@ -51,8 +51,7 @@ pub(super) fn build<'w, C: Cloud>(
     settings: &Settings,
     pending: &[&'w PodState],
 ) -> Interned<'w> {
-    let respect = settings.preference_policy == PreferencePolicy::Respect;
-    let (kinds, pods, invalid) = classes::read(pending, respect);
+    let (kinds, pods, invalid) = classes::read(world, settings, pending);
     let (pools, barren) = pools::pools(world, cloud);
     let mut daemons = daemons::daemons(world);
     let mut vocabulary = Vocabulary::default();
@@ -67,10 +66,14 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let mut types: Vec<Arc<CloudType>> = Vec::new();
     let mut numbers: BTreeMap<*const CloudType, usize> = BTreeMap::new();
+    let mut seen: BTreeSet<*const Arc<CloudType>> = BTreeSet::new();
     for (pool, rows) in &pools {
         vocabulary.learn(&pool_requirements(pool));
         vocabulary.resources.extend(pool.spec.limits.iter().flatten().map(|(name, _)| name.clone()));
-        for row in rows {
+        if !seen.insert(rows.as_ptr()) {
+            continue;
+        }
+        for row in rows.iter() {
             numbers.entry(Arc::as_ptr(row)).or_insert_with(|| {
                 types.push(Arc::clone(row));
                 types.len() - 1

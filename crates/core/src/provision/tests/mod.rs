@@ -1,7 +1,10 @@
 //! Rounds of provisioning on small Worlds: each test reads like the rule it checks.
 
+mod defaults;
 mod leaving;
 mod priority;
+mod starved;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Round;
 use crate::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
-use crate::observation::{Change, Kind, Object, Observation};
+use crate::observation::{Change, Object, Observation};
 use crate::world::PodKey;
 use crate::{Cloud, Deed, KubeWrite, Requirement, Requirements, Settings, Timestamp, World};
 
@@ -85,8 +88,8 @@ impl Stage {
     }
 
     fn selling(types: Vec<Arc<InstanceType>>, settings: Settings) -> Self {
-        let mut world = World::default();
-        for kind in Kind::ALL {
+        let mut world = World::new(&settings);
+        for kind in world.watched() {
             world.apply(Observation::Listed { kind, names: Vec::new() }, Timestamp::UNIX_EPOCH);
         }
         Self { world, shop: Shop(types.into()), settings, now: Timestamp::UNIX_EPOCH }
@@ -107,6 +110,11 @@ impl Stage {
 
     fn later(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// The one-line verdict of a pod.
+    fn told(&self, pod: &str) -> String {
+        self.world.unschedulable.get(&key(pod)).map(ToString::to_string).unwrap_or_default()
     }
 
     /// Waits until a round is due, solves it, and sees the claims it creates.
