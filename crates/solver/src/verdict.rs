@@ -108,28 +108,30 @@ impl<'a, 'p> Explainer<'a, 'p> {
     pub(crate) fn explain(&mut self, class: usize) -> Verdicts {
         let mut all: Verdicts = Vec::new();
         let mut known: FxHashMap<PoolVerdict, usize> = FxHashMap::default();
-        // By group and open homes.
-        let mut counted: FxHashMap<(usize, Vec<usize>), PoolVerdict> = FxHashMap::default();
+        let mut number = |verdict: PoolVerdict, all: &mut Verdicts| {
+            *known.entry(verdict).or_insert_with_key(|verdict| {
+                all.push((verdict.clone(), Vec::new()));
+                all.len() - 1
+            })
+        };
+        // Number of the verdict, by group and open homes.
+        let mut counted: FxHashMap<(usize, Vec<usize>), usize> = FxHashMap::default();
         for pool in 0..self.problem.pools.len() {
-            let verdict = match self.of_pool(class, pool) {
-                Err(verdict) => verdict,
+            let at = match self.of_pool(class, pool) {
+                Err(verdict) => number(verdict, &mut all),
                 Ok(homes) => {
                     let key = (self.groups[pool], homes);
                     match counted.get(&key) {
-                        Some(verdict) => verdict.clone(),
-                        None if counted.len() >= GROUPS_MAX => PoolVerdict::NotCounted,
+                        Some(at) => *at,
+                        None if counted.len() >= GROUPS_MAX => number(PoolVerdict::NotCounted, &mut all),
                         None => {
-                            let verdict = self.of_group(class, pool, &key);
-                            counted.insert(key, verdict.clone());
-                            verdict
+                            let at = number(self.of_group(class, pool, &key), &mut all);
+                            counted.insert(key, at);
+                            at
                         }
                     }
                 }
             };
-            let at = *known.entry(verdict).or_insert_with_key(|verdict| {
-                all.push((verdict.clone(), Vec::new()));
-                all.len() - 1
-            });
             all[at].1.push(pool);
         }
         all
