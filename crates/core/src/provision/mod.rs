@@ -71,7 +71,9 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
 /// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
 /// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
 fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let expected: BTreeSet<&str> = world.nominated.values().map(|nomination| nomination.target.as_str()).collect();
+    let nominated = world.nominated.values().map(|nomination| nomination.target.as_str());
+    let vacated = world.vacated.iter().map(|vacated| vacated.target.as_str());
+    let expected: BTreeSet<&str> = nominated.chain(vacated).collect();
     let is_unknown = |state: &ClaimState| {
         !state.is_deleting()
             && state.provider_id().is_none()

@@ -1,15 +1,55 @@
 //! Pods that have to leave their node, because it is being deleted.
 //!
 //! A round plans their place before they are evicted, and their nomination keeps it free. It holds until the pod is on
-//! its way out: its replacement, a pod of another name, then finds the room.
+//! its way out. What it was given is then kept for its replacement, a pod of another name but of the same owner and
+//! alike in everything: the node may not even be launched yet, and would be bought twice.
 
+use std::sync::Arc;
+
+use jiff::SignedDuration;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use super::{NodeState, PodState, World};
+use super::{Digest, NodeState, Nomination, PodState, World};
 use crate::Timestamp;
 use crate::selector::selects;
 
+/// A replacement that has not come within this time is not waited for.
+const VACATED_FOR: SignedDuration = SignedDuration::from_secs(20);
+
+/// A place that a pod was to have when its end came.
+#[derive(Clone, Debug)]
+pub struct Vacated {
+    /// UID of its controller.
+    owner: String,
+    pub digest: Arc<Digest>,
+    pub target: String,
+    at: Timestamp,
+}
+
 impl World {
+    /// A pod that ends gives up the place it was to have: its replacement takes it.
+    pub(super) fn vacate(&mut self, pod: &PodState, now: Timestamp) {
+        let Some(nomination) = self.nominated.remove(&pod.key) else { return };
+        if let Some(owner) = pod.controller().filter(|_| pod.node_name().is_some()) {
+            let (owner, digest) = (owner.to_owned(), Arc::clone(&pod.digest));
+            self.vacated.push(Vacated { owner, digest, target: nomination.target, at: now });
+        }
+    }
+
+    /// A pod that has come takes the place of one that ended.
+    pub(super) fn succeed(&mut self, pod: &PodState, now: Timestamp) {
+        let is_same =
+            |one: &Vacated| Some(one.owner.as_str()) == pod.controller() && Arc::ptr_eq(&one.digest, &pod.digest);
+        if let Some(at) = self.vacated.iter().position(is_same) {
+            let target = self.vacated.swap_remove(at).target;
+            self.nominated.insert(pod.key.clone(), Nomination { target, at: now });
+        }
+    }
+
+    pub(super) fn forget_vacated(&mut self, now: Timestamp) {
+        self.vacated.retain(|one| one.at.checked_add(VACATED_FOR).is_ok_and(|until| until > now));
+    }
+
     /// The node, or its claim, is being deleted.
     pub fn is_ending(&self, node: &NodeState) -> bool {
         node.is_deleting() || self.claim_of(node).is_some_and(super::ClaimState::is_deleting)

@@ -38,6 +38,7 @@ pub use claim::{ClaimState, LaunchState};
 pub use digest::{Digest, HostPort};
 pub(crate) use flights::EVICT;
 pub use flights::Flights;
+pub use leaving::Vacated;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
 pub use pod::{PodKey, PodState};
@@ -65,6 +66,8 @@ pub struct World {
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
     pub nominated: BTreeMap<PodKey, Nomination>,
+    /// Places that pods had when their end came, for a while.
+    pub vacated: Vec<Vacated>,
     /// Pods without a place and why, from the latest round that looked at them.
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
@@ -278,11 +281,15 @@ impl World {
         }
         if state.is_provisionable() {
             if !was_pending {
+                self.succeed(&state, now);
                 self.batch.trigger(now);
             }
         } else {
             if let Some(node) = state.node_name().filter(|_| newly_bound) {
                 self.taken(&key, node, now);
+            }
+            if state.is_terminating() && !is_leaving {
+                self.vacate(&state, now);
             }
             if newly_bound || !is_leaving {
                 self.nominated.remove(&key);
@@ -337,13 +344,13 @@ impl World {
     }
 
     fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
-        if let Some(pod) = self.pods.remove(key)
-            && let Some(node) = pod.node_name().map(str::to_owned)
-        {
-            self.unindex_pod(&node, key);
-            self.batch.retry(now);
+        if let Some(pod) = self.pods.remove(key) {
+            self.vacate(&pod, now);
+            if let Some(node) = pod.node_name().map(str::to_owned) {
+                self.unindex_pod(&node, key);
+                self.batch.retry(now);
+            }
         }
-        self.nominated.remove(key);
         self.unschedulable.remove(key);
         self.flights.forget(&format!("Pod/{key}"));
     }
@@ -384,6 +391,7 @@ impl World {
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
         let before = self.nominated.len();
         self.nominated.retain(|_, nomination| nomination.target != target);
+        self.vacated.retain(|one| one.target != target);
         if self.nominated.len() != before {
             self.batch.trigger(now);
         }
@@ -514,6 +522,7 @@ impl World {
             self.nominated.remove(&pod);
             self.unschedulable.insert(pod, verdict);
         }
+        self.forget_vacated(round.at);
         // A pod that is expected somewhere waits as well: another may have taken its place there.
         self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
     }

@@ -116,6 +116,12 @@ impl PodState {
         is_owned_by(&self.pod.metadata, api_version, kind)
     }
 
+    /// UID of its controller.
+    pub fn controller(&self) -> Option<&str> {
+        let owner = self.pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+        Some(owner.uid.as_str())
+    }
+
     pub fn is_daemon(&self) -> bool {
         self.is_owned_by("apps/v1", "DaemonSet")
     }

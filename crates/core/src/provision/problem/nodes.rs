@@ -145,5 +145,8 @@ fn expected(world: &World) -> BTreeMap<&str, Resources> {
             all.entry(nomination.target.as_str()).or_default().add(pod.requests());
         }
     }
+    for vacated in &world.vacated {
+        all.entry(vacated.target.as_str()).or_default().add(&vacated.digest.requests);
+    }
     all
 }

@@ -186,6 +186,54 @@ fn the_replacement_of_an_evicted_pod_finds_the_reserved_room() {
     assert!(stage.world.nominated.contains_key(&key("q")));
 }
 
+fn of_replica_set(more: &Value) -> Value {
+    let mut owned = json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "web", "controller": true },
+    ] } });
+    super::merge(&mut owned, more);
+    owned
+}
+
+/// P and Q were planned on a claim; P is evicted before the claim has an instance. What comes for P takes P's place.
+#[test]
+fn a_replacement_takes_the_planned_place_before_the_node_is_launched() {
+    let owned = of_replica_set(&json!({}));
+    let mut stage = stage(&[running("p", "3", "old", &owned), running("q", "3", "old", &owned)]);
+    stage.node("old", &deleted());
+    let round = stage.round();
+    assert_eq!(bought(&round), [["p", "q"]]);
+    let claim = round.claims.keys().next().cloned();
+
+    stage.pod(&running("p", "3", "old", &of_replica_set(&deleted())));
+    stage.pod(&waiting("other", "3", &json!({})));
+    stage.pod(&waiting("p2", "3", &owned));
+    let target = |stage: &Stage, pod: &str| stage.world.nominated.get(&key(pod)).map(|known| known.target.clone());
+    assert_eq!(target(&stage, "p2"), claim);
+    let round = stage.round();
+    assert_eq!(bought(&round), [["other"]], "nothing is bought twice");
+
+    // One place, one successor.
+    stage.pod_gone(&running("p", "3", "old", &owned));
+    stage.pod(&waiting("p3", "3", &owned));
+    assert_eq!(bought(&stage.round()), [["p3"]]);
+}
+
+/// A Deployment that was scaled down replaces nothing: its place is free again after a while.
+#[test]
+fn a_place_that_no_replacement_comes_for_is_free_again() {
+    let mut stage = stage(&[running("p", "3", "old", &of_replica_set(&json!({})))]);
+    stage.node("spare", &json!({}));
+    stage.node("old", &deleted());
+    assert_eq!(stage.round().nominated.len(), 1);
+    stage.pod(&running("p", "3", "old", &of_replica_set(&deleted())));
+    stage.pod(&waiting("soon", "3", &json!({})));
+    assert_eq!(bought(&stage.round()), [["soon"]]);
+    stage.later(30);
+    stage.round();
+    stage.pod(&waiting("late", "3", &json!({})));
+    assert_eq!(stage.round().nominated.get(&key("late")).map(String::as_str), Some("spare"));
+}
+
 /// A StatefulSet creates the next pod of a name when the one before it is gone: until then the room is kept.
 #[test]
 fn the_room_of_a_stateful_pod_is_kept_until_it_is_gone() {
@@ -205,7 +253,8 @@ fn the_room_of_a_stateful_pod_is_kept_until_it_is_gone() {
     let mut next = of_set("db");
     super::merge(&mut next, &json!({ "metadata": { "uid": "next" } }));
     stage.pod(&waiting("db-0", "3", &next));
-    assert_eq!(stage.round().nominated.get(&key("db-0")).map(String::as_str), Some("spare"));
+    stage.round();
+    assert_eq!(stage.world.nominated.get(&key("db-0")).map(|known| known.target.as_str()), Some("spare"));
 }
 
 #[test]
