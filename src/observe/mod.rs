@@ -1,13 +1,18 @@
 //! Watches: each kind's stream becomes observations. One broken object stops nothing.
 
 mod budget;
+mod csinode;
 mod daemonset;
+mod namespace;
 mod node;
 mod nodeclaim;
 mod nodeclass;
 mod nodepool;
+mod persistentvolume;
+mod persistentvolumeclaim;
 mod pod;
 mod selecting;
+mod storageclass;
 
 use std::fmt::Debug;
 
@@ -37,6 +42,11 @@ pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Event>
     tasks.spawn(nodeclass::watch(client.clone(), events.clone()));
     tasks.spawn(daemonset::watch(client.clone(), events.clone()));
     tasks.spawn(budget::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolumeclaim::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolume::watch(client.clone(), events.clone()));
+    tasks.spawn(storageclass::watch(client.clone(), events.clone()));
+    tasks.spawn(csinode::watch(client.clone(), events.clone()));
+    tasks.spawn(namespace::watch(client.clone(), events.clone()));
 }
 
 /// How a kind's events are told to the driver.

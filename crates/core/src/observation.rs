@@ -1,8 +1,9 @@
 //! What came in: the only way the World changes.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
@@ -21,6 +22,11 @@ pub enum Kind {
     NodeClaim,
     NodeClass,
     DaemonSet,
+    PersistentVolumeClaim,
+    PersistentVolume,
+    StorageClass,
+    CsiNode,
+    Namespace,
     PodDisruptionBudget,
     Service,
     ReplicationController,
@@ -30,13 +36,18 @@ pub enum Kind {
 
 impl Kind {
     /// Those that are always watched.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Pod,
         Kind::Node,
         Kind::NodePool,
         Kind::NodeClaim,
         Kind::NodeClass,
         Kind::DaemonSet,
+        Kind::PersistentVolumeClaim,
+        Kind::PersistentVolume,
+        Kind::StorageClass,
+        Kind::CsiNode,
+        Kind::Namespace,
         Kind::PodDisruptionBudget,
     ];
     /// Those that select pods, watched only while default spread constraints need them.
@@ -51,6 +62,11 @@ pub enum Object {
     NodePool(Box<NodePool>),
     NodeClaim(Box<NodeClaim>),
     DaemonSet(Box<DaemonSet>),
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    PersistentVolume(Box<PersistentVolume>),
+    StorageClass(Box<StorageClass>),
+    CsiNode(Box<CSINode>),
+    Namespace(Box<Namespace>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Selecting(Box<Selecting>),
 }

@@ -76,6 +76,9 @@ fn constraint(interned: &Interned<'_>, class: usize, said: Said, pools: &[usize]
         }
         Said::Offering => Constraint::Offering,
         Said::Limit(at) => Constraint::Limit(name(at)),
+        Said::Resource(at) if interned.contested.contains_key(&interned.words.resources[at]) => {
+            Constraint::Port(name(at))
+        }
         Said::Resource(at) => {
             let problem = &interned.problem;
             let types = pools.first().map(|pool| &problem.pools[*pool].types);

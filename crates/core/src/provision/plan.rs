@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
 use karpenter_solver::{Claim, Layout, Place, Solution};
+use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::Round;
@@ -28,14 +29,13 @@ pub(super) fn act<C>(
 ) {
     let mut round = Round { at: now, ..Round::default() };
     let names = names(world, interned, solution, now);
+    let mut labels = FxHashMap::default();
     for (claim, name) in solution.claims.iter().zip(&names) {
-        let object = node_claim(interned, claim, name);
-        let Ok(body) = serde_json::to_value(&object) else {
-            continue;
-        };
+        let labels = labels.entry((claim.pool, &claim.row)).or_insert_with(|| label_requirements(interned, claim));
+        let body = Box::new(node_claim(interned, claim, name, labels.clone()));
         let reference = ObjectRef::cluster(WriteKind::NodeClaim, name.clone(), None);
         let key = ActionKey::new(format!("NodeClaim/{name}"), "create");
-        decision.kube(world, now, key, KubeWrite::Create { object: reference, body });
+        decision.kube(world, now, key, KubeWrite::Create { object: reference, claim: body });
         decision.facts.push(Fact::ClaimPlanned {
             claim: name.clone(),
             pool: interned.pools[claim.pool].0.metadata.name.clone().unwrap_or_default(),
@@ -134,7 +134,7 @@ fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp, attempt: u32) ->
     format!("{}-{suffix}", pool.metadata.name.as_deref().unwrap_or_default())
 }
 
-fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
+fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: Vec<RequirementSpec>) -> NodeClaim {
     let pool = interned.pools[claim.pool].0;
     let template = &pool.spec.template;
     let pool_name = pool.metadata.name.clone().unwrap_or_default();
@@ -149,7 +149,7 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
     if interned.problem.relax_min_values && !claim.min_values.is_empty() {
         annotations.insert(keys::MIN_VALUES_RELAXED.to_owned(), claim.min_values_relaxed.to_string());
     }
-    let requirements = requirements(interned, claim);
+    let requirements = requirements(interned, claim, labels_asked);
     // A label that Kubernetes does not know must have a value on the node: the first that is allowed.
     for spec in &requirements {
         let value = spec.values.as_ref().and_then(|values| values.first());
@@ -196,13 +196,14 @@ fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpente
     let names = interned.words.resources.iter().enumerate();
     names
         .map(|(at, name)| (name, claim.requests[at] + overhead(at)))
-        .filter(|(_, amount)| *amount > 0)
+        .filter(|(name, amount)| *amount > 0 && !interned.contested.contains_key(*name))
         .map(|(name, amount)| (name.clone(), resources::quantity(name, amount)))
         .collect()
 }
 
-/// The pool's requirements as its manifest has them, then what pods, spreads and types narrowed.
-fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> {
+/// The pool's requirements as its manifest has them, then what pods and spreads narrowed; types and capacity types
+/// come later.
+fn label_requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> {
     let (words, layout) = (&interned.words, &interned.problem.layout);
     let pool = interned.pools[claim.pool].0;
     let pool_row = words.pool_row(layout, &pool_requirements(pool));
@@ -247,6 +248,12 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
             all.push(spec(Operator::Exists, Vec::new()));
         }
     }
+    all
+}
+
+/// With the instance types, and `minValues` as far as they hold for this claim.
+fn requirements(interned: &Interned<'_>, claim: &Claim, mut all: Vec<RequirementSpec>) -> Vec<RequirementSpec> {
+    let words = &interned.words;
     let wanted = |key: &str| {
         let at = words.key(keys::normalized(key))?;
         claim.min_values.iter().find(|(known, _)| *known == at).map(|(_, count)| *count)

@@ -121,7 +121,6 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
     let affinity = of.affinity.as_ref();
     let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
     let terms = needs(&of.node_selector, node)?;
-    super::problem::namespaces_are_known(of)?;
     let mut preferred: Vec<(i32, Requirements)> = Vec::new();
     let (mut together, mut apart, mut soft) = (0, 0, 0);
     if respect {
@@ -173,7 +172,8 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
     Ok(all)
 }
 
-fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
+/// What a term asks of each key.
+pub(super) fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
     let mut all = Requirements::default();
     for expression in term.match_expressions.iter().flatten() {
         all.add(karpenter_api::labels::normalized(&expression.key), requirement(expression)?);

@@ -20,7 +20,7 @@ const LINE_MAX: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The pod's own spec is wrong: field, found, expected.
+    /// The pod's own spec, or a volume claim of it, is wrong: field, found, expected.
     Invalid(String),
     /// There is no NodePool that takes pods.
     NoPools,
@@ -78,9 +78,18 @@ pub enum Reason {
 /// What removes instance types from a NodePool's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
-    Label { key: String, asked: String },
+    Label {
+        key: String,
+        asked: String,
+    },
     Offering,
-    Resource { name: String, asked: String, most: String },
+    Resource {
+        name: String,
+        asked: String,
+        most: String,
+    },
+    /// A host port that a daemon takes.
+    Port(String),
     Limit(String),
 }
 
@@ -119,7 +128,7 @@ fn cut_to(mut word: String, most: usize) -> String {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = match self {
-            Self::Invalid(problem) => format!("the pod cannot be read: {problem}"),
+            Self::Invalid(problem) => format!("the pod cannot be planned: {problem}"),
             Self::NoPools => "there is no nodepool that takes pods".to_owned(),
             Self::ByPool(tree) => tree.to_string(),
         };
@@ -192,6 +201,7 @@ impl fmt::Display for Constraint {
             Self::Resource { name, asked, most } => {
                 write!(f, "resources ({name}: asked for {asked}, the largest has {most})")
             }
+            Self::Port(name) => write!(f, "a daemon that takes {name}"),
             Self::Limit(name) => write!(f, "the nodepool's limits ({name})"),
         }
     }

@@ -2,7 +2,7 @@
 //! after a restart. One writer (the driver); decisions read it.
 //!
 //! ```text
-//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons
+//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons · storage · namespaces
 //! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
 //! Launch, Instances     ─▶ claims[..].launch, instances
 //! Done                  ─▶ flights (in flight, back-off), and the written object at once
@@ -15,6 +15,7 @@ mod flights;
 mod leaving;
 mod node;
 mod pod;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use crate::{Settings, Timestamp};
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
+pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
 pub(crate) use flights::EVICT;
 pub use flights::Flights;
@@ -42,6 +44,7 @@ pub use leaving::Vacated;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
 pub use pod::{PodKey, PodState};
+pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
 #[derive(Debug, Default)]
@@ -57,6 +60,9 @@ pub struct World {
     pub pools: BTreeMap<String, NodePool>,
     /// By `namespace/name`.
     pub daemons: BTreeMap<String, DaemonSet>,
+    pub storage: Storage,
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// By `namespace/name`.
     pub budgets: BTreeMap<String, PodDisruptionBudget>,
     /// What selects pods, by kind, namespace and name; empty unless default spread constraints need it.
@@ -207,6 +213,24 @@ impl World {
                 }
                 self.daemons.insert(key, *daemon);
             }
+            part @ (Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)) => {
+                if self.storage.applied(&part) {
+                    self.batch.retry(now);
+                }
+            }
+            Object::Namespace(namespace) => {
+                let Some(name) = namespace.metadata.name.clone() else {
+                    return;
+                };
+                let labels = namespace.metadata.labels.unwrap_or_default();
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.batch.retry(now);
+                }
+                self.namespaces.insert(name, labels);
+            }
             Object::PodDisruptionBudget(budget) => {
                 let key = namespaced(&budget.metadata);
                 let opens = leaving::opens(self.budgets.get(&key), Some(&budget));
@@ -331,6 +355,19 @@ impl World {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
             }
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_) => {
+                self.storage.deleted(object);
+                self.batch.retry(now);
+            }
+            Object::Namespace(namespace) => {
+                if let Some(name) = &namespace.metadata.name {
+                    self.namespaces.remove(name);
+                    self.batch.retry(now);
+                }
+            }
             Object::PodDisruptionBudget(budget) => {
                 let gone = self.budgets.remove(&namespaced(&budget.metadata));
                 if leaving::opens(gone.as_ref(), None) {
@@ -436,6 +473,10 @@ impl World {
                 });
             }
             Kind::NodeClass => {}
+            Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
+            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+                self.storage.listed(kind, &names);
+            }
         }
         self.listed.insert(kind);
         self.batch.retry(now);
@@ -502,8 +543,14 @@ impl World {
             Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
             Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
-            Object::PodDisruptionBudget(budget) => self.budgets.contains_key(&namespaced(&budget.metadata)),
-            Object::Selecting(of) => self.selectors.contains_key(&(of.kind, of.namespace.clone(), of.name.clone())),
+            // Nothing of these is ever written.
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)
+            | Object::Namespace(_)
+            | Object::PodDisruptionBudget(_)
+            | Object::Selecting(_) => false,
         }
     }
 

@@ -30,8 +30,20 @@ use crate::shape::{Choice, ShapeId, holds, room};
 const DEMANDS_MAX: usize = 192;
 /// Kinds of nodes considered.
 const KINDS_MAX: usize = 4096;
-/// Plans made, of which the cheapest is kept.
-const ROUNDS: usize = 5;
+/// A type that is dearer than another by less than this factor …
+const SIZE_STEP: f64 = 1.1;
+/// … and that holds, per dollar, at most so much more than that, is not considered.
+const SAME: f64 = 1.01;
+/// A filling is bought if none can be better by more than this factor.
+const CLOSE: f64 = 1.003;
+/// Plans bought before columns are generated.
+const ROUNDS: usize = 4;
+/// A plan within this factor of the linear program's cost is good enough.
+const GOOD_ENOUGH: f64 = 1.002;
+/// How often columns are generated for all kinds.
+const GENERATIONS_MAX: usize = 24;
+/// From which fraction on a basic column is bought once more.
+const ROUND_UP: [f64; 3] = [1.0, 0.8, 0.6];
 /// How far values move towards the duals between two plans.
 const STEP: f64 = 0.3;
 
@@ -228,9 +240,14 @@ fn kinds(
             }
             let room: Vec<f64> = asked.iter().map(|at| all[*at] as f64).collect();
             let price = choice.price as f64;
-            // Types come cheapest first: one that holds no more than an earlier one is never needed.
-            let dominated = |known: &Kind| known.room.iter().zip(&room).all(|(known, new)| known >= new);
-            if kinds[first..].iter().any(dominated) {
+            // Types come cheapest first: one that holds no more than an earlier one is never needed, nor
+            // one that is a little larger and holds no more for the money: a node is bought as the
+            // cheapest type that holds its pods, whatever it was meant to be.
+            let needless = |known: &Kind| {
+                let per_dollar = if price <= known.price * SIZE_STEP { price / known.price * SAME } else { 1.0 };
+                known.room.iter().zip(&room).all(|(known, new)| known * per_dollar >= *new)
+            };
+            if kinds[first..].iter().any(needless) {
                 continue;
             }
             let fits = |at: &u32| most(&items[*at as usize], &room, 1) > 0;
@@ -239,7 +256,7 @@ fn kinds(
                 continue;
             }
             let multipliers = vec![price / room.len() as f64; room.len()];
-            kinds.push(Kind { room, price, items: fitting, multipliers });
+            kinds.push(Kind { room, price, items: fitting, multipliers, searched: false });
             choices.push((id, *choice));
         }
     }
@@ -253,61 +270,103 @@ fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
     let singles: Option<Vec<Column>> = (0..items.len()).map(|at| single(items, kinds, at)).collect();
     // A demand that no kind can hold was left out before; if one is here all the same, there is no plan.
     let Some(singles) = singles else { return Vec::new() };
-    let demand: Vec<f64> = items.iter().map(|item| f64::from(item.count)).collect();
-    let mut master = Master::new(&singles, &demand);
+    let counts: Vec<u32> = items.iter().map(|item| item.count).collect();
+    let mut master = Master::new(singles, &counts);
     let mut values = master.duals.clone();
-    let mut best: Option<(f64, Vec<Bought>)> = None;
+    let alone = values.clone();
+    let mut best = Plan { cost: f64::MAX, bought: Vec::new() };
     let mut filler = Filler::default();
-    for _ in 0..ROUNDS {
-        let (cost, bought) = buy(items, kinds, &values, &mut filler);
-        let columns: Vec<Column> = bought
-            .iter()
-            .map(|(kind, pattern, _)| Column {
-                covers: pattern.iter().map(|(item, pods)| (*item as usize, f64::from(*pods))).collect(),
-                price: kinds[*kind].price,
-            })
-            .collect();
-        if best.as_ref().is_none_or(|(known, _)| cost < *known) {
-            best = Some((cost, bought));
-        }
-        let mut entered = false;
-        // Columns that were outbid may pay once others are in; a few times is enough for a hint.
-        for _ in 0..8 {
-            let any = columns.iter().filter(|column| master.offer(column)).count() > 0;
-            entered |= any;
-            if !any {
-                break;
-            }
+    for round in 0..ROUNDS {
+        let plan = buy(items, kinds, &values, counts.clone(), &mut filler);
+        let columns: Vec<Column> = plan.bought.iter().map(|(kind, pattern, _)| column(kinds, *kind, pattern)).collect();
+        best = best.min(plan);
+        let entered = master.offer_all(&columns);
+        if round > 0 && best.cost <= master.cost() * GOOD_ENOUGH {
+            return best.bought;
         }
         if !entered {
             break;
         }
-        for (value, dual) in values.iter_mut().zip(&master.duals) {
-            *value += STEP * (dual - *value);
+        follow(&mut values, &master.duals);
+    }
+    for _ in 0..GENERATIONS_MAX {
+        let columns = generate(items, kinds, &values, &counts, &mut filler);
+        if !master.offer_all(&columns) {
+            let columns = generate(items, kinds, &master.duals, &counts, &mut filler);
+            if !master.offer_all(&columns) {
+                break;
+            }
+        }
+        follow(&mut values, &master.duals);
+    }
+    for up in ROUND_UP {
+        let (mut plan, left) = master.rounded(up, &counts);
+        // What is in surplus is worth nothing to the program, but must be bought all the same.
+        let worth = master.duals.iter().zip(&alone).map(|(dual, alone)| dual.max(alone * 0.01));
+        let rest = buy(items, kinds, &worth.collect::<Vec<_>>(), left, &mut filler);
+        plan.cost += rest.cost;
+        plan.bought.extend(rest.bought);
+        best = best.min(plan);
+    }
+    best.bought
+}
+
+/// What is bought, and for how much.
+struct Plan {
+    cost: f64,
+    bought: Vec<Bought>,
+}
+
+impl Plan {
+    fn min(self, other: Self) -> Self {
+        if other.cost < self.cost { other } else { self }
+    }
+}
+
+/// Values move towards the duals by a part of the way: duals jump from one program to the next (smoothing of
+/// column generation).
+fn follow(values: &mut [f64], duals: &[f64]) {
+    for (value, dual) in values.iter_mut().zip(duals) {
+        *value += STEP * (dual - *value);
+    }
+}
+
+fn column(kinds: &[Kind], kind: usize, pattern: &Pattern) -> Column {
+    Column { kind, pattern: pattern.clone(), price: kinds[kind].price }
+}
+
+/// For every kind the filling that is worth most at these duals, if it is worth its price.
+fn generate(items: &[Item], kinds: &mut [Kind], duals: &[f64], counts: &[u32], filler: &mut Filler) -> Vec<Column> {
+    let mut all = Vec::new();
+    for at in 0..kinds.len() {
+        if filler.bound(items, &kinds[at], duals, counts) > kinds[at].price {
+            let (_, pattern) = filler.best(items, &mut kinds[at], duals, counts);
+            all.push(column(kinds, at, &pattern));
         }
     }
-    best.map(|(_, bought)| bought).unwrap_or_default()
+    all
 }
 
 /// The cheapest way to serve a demand with nodes of its own.
 fn single(items: &[Item], kinds: &[Kind], at: usize) -> Option<Column> {
     let wanted = u32::try_from(at).ok()?;
-    let ways = kinds.iter().filter(|kind| kind.items.binary_search(&wanted).is_ok()).map(|kind| {
-        let pods = f64::from(most(&items[at], &kind.room, items[at].count));
-        (kind.price / pods, pods, kind.price)
-    });
-    let (_, pods, price) = ways.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(Column { covers: vec![(at, pods)], price })
+    let ways = kinds.iter().enumerate().filter(|(_, kind)| kind.items.binary_search(&wanted).is_ok());
+    let ways = ways.map(|(number, kind)| (number, kind.price, most(&items[at], &kind.room, items[at].count)));
+    let (kind, price, pods) = ways.min_by(|a, b| (a.1 / f64::from(a.2)).total_cmp(&(b.1 / f64::from(b.2))))?;
+    Some(Column { kind, pattern: vec![(wanted, pods)], price })
 }
 
-/// Buys the filling that is worth most per dollar until no pod is left.
-fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], filler: &mut Filler) -> (f64, Vec<Bought>) {
-    let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
+/// Buys the filling that is worth most per dollar until no pod of `left` is left.
+fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], mut left: Vec<u32>, filler: &mut Filler) -> Plan {
     let mut waiting: u64 = left.iter().map(|n| u64::from(*n)).sum();
     let mut fillings: Vec<Option<Pattern>> = vec![None; kinds.len()];
-    // Ratios are positive, and positive floats order as their bits.
-    let mut queue: BinaryHeap<(u64, Reverse<usize>)> = (0..kinds.len()).map(|at| (u64::MAX, Reverse(at))).collect();
-    let (mut cost, mut bought) = (0.0, Vec::new());
+    let mut queue: BinaryHeap<(u64, Reverse<usize>)> = BinaryHeap::with_capacity(kinds.len());
+    for at in 0..kinds.len() {
+        start_like_the_last(kinds, at);
+        let bound = filler.bound(items, &kinds[at], values, &left);
+        queue.push((order(bound / kinds[at].price), Reverse(at)));
+    }
+    let mut plan = Plan { cost: 0.0, bought: Vec::new() };
     while waiting > 0
         && let Some((_, Reverse(at))) = queue.pop()
     {
@@ -318,14 +377,29 @@ fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], filler: &mut Filler) 
                 left[*item as usize] -= n * copies;
                 waiting -= u64::from(n * copies);
             }
-            cost += kinds[at].price * f64::from(copies);
-            bought.push((at, pattern, copies));
+            plan.cost += kinds[at].price * f64::from(copies);
+            plan.bought.push((at, pattern, copies));
         }
         let (value, pattern) = filler.best(items, &mut kinds[at], values, &left);
         if !pattern.is_empty() {
-            queue.push(((value / kinds[at].price).to_bits(), Reverse(at)));
+            queue.push((order(value * CLOSE / kinds[at].price), Reverse(at)));
             fillings[at] = Some(pattern);
         }
     }
-    (cost, bought)
+    plan
+}
+
+/// Positive floats order as their bits.
+fn order(ratio: f64) -> u64 {
+    ratio.max(0.0).to_bits()
+}
+
+/// Kinds of one shape come by price: what resources are worth hardly differs from one to the next.
+fn start_like_the_last(kinds: &mut [Kind], at: usize) {
+    let Some((last, rest)) = at.checked_sub(1).map(|before| kinds.split_at_mut(before + 1)) else { return };
+    let (Some(last), Some(kind)) = (last.last(), rest.first_mut()) else { return };
+    if last.searched && !kind.searched && last.room.len() == kind.room.len() {
+        let scale = kind.price / last.price;
+        kind.multipliers = last.multipliers.iter().map(|price| price * scale).collect();
+    }
 }

@@ -9,8 +9,10 @@ use rustc_hash::FxHashMap;
 
 use super::defaults::Defaults;
 use super::topology::{Rules, keys_of};
+use super::volumes::{self, Places};
 use super::{Interned, Vocabulary};
 use crate::provision::pods::{Reading, readings};
+use crate::resources::Resources;
 use crate::settings::PreferencePolicy;
 use crate::world::{Digest, PodKey, PodState};
 use crate::{Settings, World};
@@ -18,13 +20,16 @@ use crate::{Settings, World};
 /// Pending pods with one digest, read.
 pub(super) struct Kind {
     pub(super) digest: Arc<Digest>,
+    /// The digest's, and the host ports that daemons take as well.
+    pub(super) requests: Resources,
     readings: Vec<Reading>,
+    places: Places,
 }
 
 impl Kind {
     /// Words that this kind of pods uses.
     pub(super) fn teach(&self, vocabulary: &mut Vocabulary) {
-        for resource in self.digest.requests.0.keys() {
+        for resource in self.requests.0.keys() {
             if !vocabulary.resources.contains(resource) {
                 vocabulary.resources.insert(resource.clone());
             }
@@ -32,6 +37,7 @@ impl Kind {
         for reading in &self.readings {
             vocabulary.learn(&reading.requirements);
         }
+        self.places.iter().flatten().for_each(|place| vocabulary.learn(place));
         for key in keys_of(&self.digest).filter(|key| *key != keys::HOSTNAME) {
             vocabulary.key(key);
         }
@@ -53,7 +59,9 @@ pub(super) fn read<'w>(world: &World, settings: &Settings, pending: &[&'w PodSta
                 return Err("resourceClaims: found a claim for devices, which no nodepool can promise".to_owned());
             }
             let readings = readings(&digest, respect)?;
-            kinds.push(Kind { digest: Arc::clone(&digest), readings });
+            let places = volumes::places(world, &digest)?;
+            let requests = digest.requests.clone();
+            kinds.push(Kind { digest: Arc::clone(&digest), requests, readings, places });
             Ok(kinds.len() - 1)
         });
         match number {
@@ -65,7 +73,33 @@ pub(super) fn read<'w>(world: &World, settings: &Settings, pending: &[&'w PodSta
 }
 
 /// Everything the solver sees of a class.
-type Identity = (Vec<i64>, Vec<(Row, Vec<bool>, Vec<Rule>)>, Vec<usize>, Vec<usize>);
+#[derive(PartialEq, Eq, Hash)]
+struct Identity {
+    requests: Vec<i64>,
+    alternatives: Vec<(Row, Vec<bool>, Vec<Rule>)>,
+    homes: Vec<Row>,
+    counted_by: Vec<usize>,
+    ports: Vec<usize>,
+    volumes: Vec<usize>,
+}
+
+impl Identity {
+    fn class(&self) -> Class {
+        let alternative = |(row, tolerates, rules): &(Row, Vec<bool>, Vec<Rule>)| Alternative {
+            row: row.clone(),
+            homes: self.homes.clone(),
+            tolerates: tolerates.clone(),
+            rules: rules.clone(),
+        };
+        Class {
+            requests: self.requests.clone(),
+            alternatives: self.alternatives.iter().map(alternative).collect(),
+            counted_by: self.counted_by.clone(),
+            ports: self.ports.clone(),
+            volumes: self.volumes.clone(),
+        }
+    }
+}
 
 impl Interned<'_> {
     pub(super) fn add_pods(&mut self, world: &World, kinds: &[Kind], pods: &[(&PodState, usize)]) {
@@ -73,24 +107,16 @@ impl Interned<'_> {
         let mut known: FxHashMap<Identity, usize> = FxHashMap::default();
         let mut class_of = Vec::with_capacity(kinds.len());
         for (at, kind) in kinds.iter().enumerate() {
-            let ports = kind.digest.ports.iter().map(|port| self.port(port)).collect();
-            let alternatives = self.alternatives(kind, &rules[at]);
-            let requests = self.words.amounts(&kind.digest.requests);
-            let identity = (requests, alternatives, counted_by[at].clone(), ports);
-            let number = *known.entry(identity).or_insert_with_key(|(requests, alternatives, counted_by, ports)| {
-                let alternative = |(row, tolerates, rules): &(Row, Vec<bool>, Vec<Rule>)| Alternative {
-                    row: row.clone(),
-                    homes: Vec::new(),
-                    tolerates: tolerates.clone(),
-                    rules: rules.clone(),
-                };
-                self.problem.classes.push(Class {
-                    requests: requests.clone(),
-                    alternatives: alternatives.iter().map(alternative).collect(),
-                    counted_by: counted_by.clone(),
-                    ports: ports.clone(),
-                    volumes: Vec::new(),
-                });
+            let identity = Identity {
+                requests: self.words.amounts(&kind.requests),
+                alternatives: self.alternatives(kind, &rules[at]),
+                homes: self.homes(&kind.places),
+                counted_by: counted_by[at].clone(),
+                ports: kind.digest.ports.iter().map(|port| self.port(port)).collect(),
+                volumes: self.volumes_of(world, std::iter::once(&*kind.digest)),
+            };
+            let number = *known.entry(identity).or_insert_with_key(|identity| {
+                self.problem.classes.push(identity.class());
                 self.problem.classes.len() - 1
             });
             class_of.push(number);

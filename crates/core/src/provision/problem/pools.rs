@@ -111,7 +111,7 @@ impl Interned<'_> {
             .map(|kind| InstanceType {
                 row: words.type_row(layout, &kind.requirements),
                 capacity: words.amounts(&kind.capacity),
-                allocatable: words.amounts(&kind.allocatable),
+                allocatable: words.amounts(&self.with_ports(&kind.allocatable)),
                 offerings: kind
                     .offerings
                     .iter()
@@ -141,7 +141,8 @@ impl Interned<'_> {
             let wanted = pool_requirements(pool);
             let row = self.words.pool_row(&self.problem.layout, &wanted);
             let standing: Vec<Taint> = pool.spec.template.spec.taints.iter().flatten().map(taints::to_core).collect();
-            let here: Vec<usize> = (0..daemons.len()).filter(|at| daemons[*at].tolerates(&standing)).collect();
+            let tolerating = |at: &usize| daemons[*at].tolerates(standing.iter());
+            let here: Vec<usize> = (0..daemons.len()).filter(tolerating).collect();
             let alike = (rows.as_ptr(), self.problem.layout.only(&row, &keys), here);
             let sold = known.entry(alike).or_insert_with_key(|(_, row, here)| {
                 self.sold(&rows, row, here.iter().map(|at| &daemons[*at]).collect(), numbers)

@@ -1,12 +1,15 @@
 //! Which pods a selector means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PodAffinityTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::selector::selects;
 use crate::world::Digest;
+
+/// Labels of namespaces.
+pub(super) type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Namespaces and labels of the pods meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,16 +32,19 @@ impl Selects {
     }
 
     /// Of an affinity term. Neither namespaces nor a selector of them: the pod's own; an empty
-    /// selector: all. (`matchLabelKeys` are part of the selector by the time they are read: the API
-    /// server merges them.)
-    /// Labels of namespaces are not watched: a selector of them adds none (required terms that have one are not
-    /// planned at all).
-    pub(super) fn of_term(of: &Digest, term: &PodAffinityTerm) -> Self {
-        let listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
+    /// selector: all; else those that are listed and those that are selected by their labels.
+    /// (`matchLabelKeys` are part of the selector by the time they are read: the API server merges them.)
+    pub(super) fn of_term(of: &Digest, term: &PodAffinityTerm, known: &Namespaces) -> Self {
+        let mut listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
         let namespaces = match &term.namespace_selector {
             Some(selector) if is_empty(selector) => None,
             None if listed.is_empty() => Some(BTreeSet::from([of.namespace.clone()])),
-            Some(_) | None => Some(listed),
+            None => Some(listed),
+            Some(selector) => {
+                let selected = known.iter().filter(|(_, labels)| selects(Some(selector), labels));
+                listed.extend(selected.map(|(name, _)| name.clone()));
+                Some(listed)
+            }
         };
         Self { namespaces, labels: term.label_selector.clone() }
     }
@@ -49,7 +55,7 @@ impl Selects {
     }
 }
 
-pub(super) fn is_empty(selector: &LabelSelector) -> bool {
+fn is_empty(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().next().is_none()
         && selector.match_expressions.iter().flatten().next().is_none()
 }

@@ -84,12 +84,14 @@ impl Words {
         row
     }
 
-    /// A node that is still to be bought: well-known labels are open, others absent unless set.
+    /// A node that is still to be bought: well-known labels are open, others absent unless set. Its
+    /// hostname is one that nobody knows yet.
     pub(in crate::provision) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
         let mut row = self.row(layout, requirements);
         for (at, key) in self.keys.iter().enumerate() {
-            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME {
-                layout.restrict(&mut row, at, [Layout::ABSENT]);
+            if requirements.get(key).is_none() && !keys::is_well_known(key) {
+                let bit = if key == keys::HOSTNAME { Layout::OTHER } else { Layout::ABSENT };
+                layout.restrict(&mut row, at, [bit]);
             }
         }
         row

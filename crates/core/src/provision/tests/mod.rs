@@ -130,9 +130,8 @@ impl Stage {
             self.world.apply(learned, self.now);
         }
         for action in decision.actions {
-            if let Deed::Kube(KubeWrite::Create { body, .. }) = action.deed {
-                let claim: NodeClaim = serde_json::from_value(body).unwrap();
-                self.see(Object::NodeClaim(Box::new(claim)));
+            if let Deed::Kube(KubeWrite::Create { claim, .. }) = action.deed {
+                self.see(Object::NodeClaim(claim));
             }
         }
         round.expect("the round was solved")
