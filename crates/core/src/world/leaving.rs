@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use super::{Digest, NodeState, Nomination, PodState, World};
+use super::{ClaimState, Digest, NodeState, Nomination, PodState, World};
 use crate::Timestamp;
 use crate::selector::selects;
 
@@ -52,7 +52,14 @@ impl World {
 
     /// The node, or its claim, is being deleted.
     pub fn is_ending(&self, node: &NodeState) -> bool {
-        node.is_deleting() || self.claim_of(node).is_some_and(super::ClaimState::is_deleting)
+        node.is_deleting() || self.claim_of(node).is_some_and(ClaimState::is_deleting)
+    }
+
+    /// The claim, or a node of it, is being deleted.
+    pub fn is_claim_ending(&self, claim: &ClaimState) -> bool {
+        let nodes = claim.provider_id().and_then(|id| self.nodes_by_provider_id.get(id));
+        let mut nodes = nodes.into_iter().flatten().filter_map(|name| self.nodes.get(name));
+        claim.is_deleting() || nodes.any(NodeState::is_deleting)
     }
 
     /// Bound to a node that is being deleted, and wanted elsewhere.

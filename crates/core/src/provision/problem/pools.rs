@@ -202,8 +202,8 @@ impl Interned<'_> {
         (types.into(), overheads.into())
     }
 
-    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become, and one
-    /// that is being deleted counts until it is gone.
+    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become; one that is
+    /// being deleted does not count, or a pool at its limit could never replace a node that waits for its pods to leave.
     fn limits(&self, world: &World, pool: &NodePool) -> (Vec<Option<i64>>, Option<i64>) {
         let Some(limits) = pool.spec.limits.as_ref() else {
             return (vec![None; self.words.resources.len()], None);
@@ -211,7 +211,7 @@ impl Interned<'_> {
         let name = pool.metadata.name.as_deref();
         let mut used = Resources::default();
         let mut nodes = 0;
-        for state in world.claims.values().filter(|state| state.pool() == name) {
+        for state in world.claims.values().filter(|state| state.pool() == name && !world.is_claim_ending(state)) {
             nodes += 1;
             let mut capacity = world.capacity_of(state);
             if capacity.0.is_empty() {

@@ -313,30 +313,38 @@ fn spreads_count_a_pod_at_its_planned_place() {
     assert_eq!(bought(&round), [["q"]], "zone b holds one, so the next goes to zone a");
 }
 
-/// A pool that may have one node only: as long as the node that is left is there, nothing replaces it.
+/// A pool that may have one node only: the one that is left waits for its pod, whose next place is on another.
 #[test]
-fn a_node_that_is_left_counts_for_its_pools_limits() {
-    let mut stage = Stage::new();
-    stage.pool("general", &json!({ "limits": { "nodes": "1" } }));
-    stage.pod(&waiting("first", "1", &json!({})));
-    let round = stage.round();
-    let name = round.claims.keys().next().unwrap().clone();
-    let mut claim = stage.world.claims[&name].claim.clone();
-    claim.metadata.uid = Some("c".to_owned());
-    claim.status = serde_json::from_value(json!({ "providerID": "id/n" })).unwrap();
-    stage.see(Object::NodeClaim(Box::new(claim.clone())));
-    let labels = json!({ "metadata": { "labels": {
-        "karpenter.sh/nodepool": "general", "karpenter.sh/registered": "true", "karpenter.sh/initialized": "true",
-    } } });
-    stage.node("n", &labels);
-    stage.pod(&running("first", "1", "n", &json!({})));
-    claim.metadata.deletion_timestamp = serde_json::from_value(json!(SOON)).unwrap();
-    stage.see(Object::NodeClaim(Box::new(claim.clone())));
-    let round = stage.round();
-    assert_eq!(round.unschedulable.keys().collect::<Vec<_>>(), [&key("first")]);
-    stage.node_gone("n");
-    stage.gone(Object::NodeClaim(Box::new(claim)));
-    stage.pod_gone(&running("first", "1", "n", &json!({})));
-    stage.pod(&waiting("second", "1", &json!({})));
-    assert_eq!(bought(&stage.round()), [["second"]]);
+fn a_node_that_is_left_does_not_count_for_its_pools_limits() {
+    for limits in [json!({ "nodes": "1" }), json!({ "cpu": "2" })] {
+        for claim_first in [true, false] {
+            let mut stage = Stage::new();
+            stage.pool("general", &json!({ "limits": limits }));
+            stage.pod(&waiting("first", "1", &json!({})));
+            let round = stage.round();
+            let name = round.claims.keys().next().unwrap().clone();
+            let mut claim = stage.world.claims[&name].claim.clone();
+            claim.metadata.uid = Some("c".to_owned());
+            claim.status = serde_json::from_value(json!({ "providerID": "id/n", "capacity": { "cpu": "2" } })).unwrap();
+            stage.see(Object::NodeClaim(Box::new(claim.clone())));
+            let mut node = json!({ "metadata": { "labels": {
+                "karpenter.sh/nodepool": "general", "karpenter.sh/registered": "true", "karpenter.sh/initialized": "true",
+            } } });
+            stage.node("n", &node);
+            stage.pod(&running("first", "1", "n", &json!({})));
+            stage.pod(&waiting("second", "4", &json!({})));
+            let round = stage.round();
+            assert_eq!(round.unschedulable.keys().collect::<Vec<_>>(), [&key("second")], "a node that stays counts");
+
+            if claim_first {
+                claim.metadata.deletion_timestamp = serde_json::from_value(json!(SOON)).unwrap();
+                stage.see(Object::NodeClaim(Box::new(claim)));
+            } else {
+                super::merge(&mut node, &deleted());
+                stage.node("n", &node);
+            }
+            stage.pod_gone(&waiting("second", "4", &json!({})));
+            assert_eq!(bought(&stage.round()), [["first"]], "{limits}, the claim first: {claim_first}");
+        }
+    }
 }

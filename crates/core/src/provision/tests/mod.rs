@@ -149,11 +149,6 @@ impl Stage {
         self.gone(Object::Pod(Box::new(serde_json::from_value(pod.clone()).unwrap())));
     }
 
-    fn node_gone(&mut self, name: &str) {
-        let node = json!({ "metadata": { "name": name } });
-        self.gone(Object::Node(Box::new(serde_json::from_value(node).unwrap())));
-    }
-
     /// A node of 4 cores and 16 GiB in zone a, not of any pool.
     fn node(&mut self, name: &str, more: &Value) {
         let mut node = json!({
