@@ -8,8 +8,6 @@ mod explain;
 mod plan;
 mod pods;
 mod problem;
-#[cfg(test)]
-mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -27,7 +27,7 @@ fn a_pod_that_is_expected_on_a_node_holds_its_ports_there() {
     assert_eq!(cluster.round().node("first"), Some("n"));
     cluster.waits("second", &takes_port());
     let answer = cluster.round();
-    assert_eq!((answer.node("second"), answer.claims()), (None, 1), "{answer:#?}");
+    assert_eq!((answer.node("second"), answer.buys()), (None, 1), "{answer:#?}");
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn the_plan_buys_in_every_zone_that_a_spread_divides_volumes_over() {
         cluster.waits(&format!("app-{n}"), &spec);
     }
     let answer = cluster.round();
-    assert_eq!(answer.claims(), 12, "{answer:#?}");
+    assert_eq!(answer.buys(), 12, "{answer:#?}");
     for zone in ZONES {
         let here = (0..12).filter(|n| answer.zones(&format!("app-{n}")) == [zone]);
         assert_eq!(here.count(), 4, "in zone {zone}");
@@ -299,7 +299,7 @@ fn a_node_takes_no_more_volumes_than_its_driver_says() {
     cluster.waits("second", &with(&["two"]));
     let answer = cluster.round();
     let on_node = ["first", "second"].map(|pod| answer.node(pod).is_some());
-    assert_eq!((on_node.iter().filter(|there| **there).count(), answer.claims()), (1, 1), "{answer:#?}");
+    assert_eq!((on_node.iter().filter(|there| **there).count(), answer.buys()), (1, 1), "{answer:#?}");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_pod_that_is_expected_holds_its_volumes() {
     assert_eq!(cluster.round().node("first"), Some("n"));
     cluster.waits("second", &with(&["two"]));
     let answer = cluster.round();
-    assert_eq!((answer.node("second"), answer.claims()), (None, 1), "{answer:#?}");
+    assert_eq!((answer.node("second"), answer.buys()), (None, 1), "{answer:#?}");
 }
 
 /// A pod that was expected in vain is looked at anew, and does not stand in its own way.

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use karpenter_core::provision::{Constraint, Reason, Verdict};
+use karpenter_core::{Object, Settings};
 use serde_json::{Value, json};
 
-use super::{Stage, kind, merge, running, waiting};
-use crate::Settings;
-use crate::provision::{Constraint, Reason, Verdict};
+use crate::cluster::{Cluster, kind, merge, pool, running, waiting};
 
 /// What a pod is told in a cluster with one pool, called general.
 fn told(pool: &Value, pod: &Value) -> String {
-    let mut stage = Stage::new();
-    stage.pool("general", pool);
-    stage.pod(pod);
-    stage.round();
-    stage.told("p")
+    let mut cluster = Cluster::bare();
+    cluster.pool("general", pool);
+    cluster.pod(pod);
+    cluster.round();
+    cluster.told("p")
 }
 
 fn requiring(requirements: &Value) -> Value {
@@ -85,12 +85,12 @@ fn a_pod_is_told_what_rules_each_pool_out() {
 /// Nine constraints would be too many for a line; each is counted all the same.
 #[test]
 fn the_tree_says_how_many_types_each_constraint_removed() {
-    let mut stage = Stage::new();
-    stage.pool("general", &json!({ "limits": { "cpu": "4" } }));
-    stage.pod(&waiting("p", "3", &json!({})));
-    stage.pod(&waiting("q", "4", &json!({})));
-    stage.round();
-    let said: Vec<_> = stage.world.unschedulable.values().collect();
+    let mut cluster = Cluster::bare();
+    cluster.pool("general", &json!({ "limits": { "cpu": "4" } }));
+    cluster.pod(&waiting("p", "3", &json!({})));
+    cluster.pod(&waiting("q", "4", &json!({})));
+    cluster.round();
+    let said: Vec<_> = cluster.world.unschedulable.values().collect();
     let [Verdict::ByPool(tree)] = said[..] else { panic!("one pod has no place: {said:?}") };
     let Reason::Types { removed, more: 0, of: 4 } = &tree.branches[0].reason else { panic!("{tree:?}") };
     let counted: Vec<_> =
@@ -100,25 +100,29 @@ fn the_tree_says_how_many_types_each_constraint_removed() {
 
 #[test]
 fn a_pod_learns_that_no_pool_can_buy_anything_and_why() {
-    let mut stage = Stage::new();
-    stage.pod(&waiting("p", "1", &json!({})));
-    stage.round();
-    assert_eq!(stage.told("p"), "there is no nodepool that takes pods");
+    let mut cluster = Cluster::bare();
+    cluster.pod(&waiting("p", "1", &json!({})));
+    cluster.round();
+    assert_eq!(cluster.told("p"), "there is no nodepool that takes pods");
 
-    stage.pool("arm", &requiring(&json!([{ "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] }])));
-    stage.round();
+    cluster.pool("arm", &requiring(&json!([{ "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] }])));
+    cluster.round();
     assert_eq!(
-        stage.told("p"),
+        cluster.told("p"),
         "incompatible with nodepool \"arm\": the nodepool's requirements exclude all 4 instance types"
     );
 
-    let mut late = super::pool("late", &json!({}));
+    let mut late = pool("late", &json!({}));
     late.status = None;
-    stage.see(super::Object::NodePool(Box::new(late)));
-    stage.round();
-    assert!(stage.told("p").contains("incompatible with nodepool \"late\": it is not ready"), "{}", stage.told("p"));
+    cluster.see(Object::NodePool(Box::new(late)));
+    cluster.round();
+    assert!(
+        cluster.told("p").contains("incompatible with nodepool \"late\": it is not ready"),
+        "{}",
+        cluster.told("p")
+    );
 
-    let mut empty = Stage::selling(Vec::new(), Settings::default());
+    let mut empty = Cluster::selling(Vec::new(), Settings::default());
     empty.pool("general", &json!({}));
     empty.pod(&waiting("p", "1", &json!({})));
     empty.round();
@@ -128,15 +132,15 @@ fn a_pod_learns_that_no_pool_can_buy_anything_and_why() {
 /// Beside a pool that only lacks room, those that can buy nothing are told of as well.
 #[test]
 fn pools_with_the_same_reason_share_a_branch() {
-    let mut stage = Stage::new();
+    let mut cluster = Cluster::bare();
     for n in 0..5 {
-        stage.pool(&format!("plain-{n}"), &json!({}));
-        stage.pool(&format!("full-{n}"), &json!({ "limits": { "nodes": "0" } }));
+        cluster.pool(&format!("plain-{n}"), &json!({}));
+        cluster.pool(&format!("full-{n}"), &json!({ "limits": { "nodes": "0" } }));
     }
-    stage.pool("arm", &requiring(&json!([{ "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] }])));
-    stage.pod(&waiting("p", "100", &json!({})));
-    stage.round();
-    let line = stage.told("p");
+    cluster.pool("arm", &requiring(&json!([{ "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] }])));
+    cluster.pod(&waiting("p", "100", &json!({})));
+    cluster.round();
+    let line = cluster.told("p");
     for part in [
         "incompatible with nodepools \"plain-4\", \"plain-3\", \"plain-2\" and 2 more: no instance type is left of 4",
         "incompatible with nodepools \"full-4\", \"full-3\", \"full-2\" and 2 more: its limit of nodes is reached",
@@ -148,16 +152,16 @@ fn pools_with_the_same_reason_share_a_branch() {
 
 #[test]
 fn a_line_never_outgrows_an_event() {
-    let mut stage = Stage::new();
+    let mut cluster = Cluster::bare();
     for n in 0..60 {
         let taint = json!([{ "key": format!("{}/{n}", "long.".repeat(40)), "effect": "NoSchedule" }]);
-        stage.pool(&format!("{n}-{}", "p".repeat(60)), &json!({ "template": { "spec": { "taints": taint } } }));
+        cluster.pool(&format!("{n}-{}", "p".repeat(60)), &json!({ "template": { "spec": { "taints": taint } } }));
     }
-    stage.pod(&waiting("p", "1", &json!({})));
-    stage.round();
-    let line = stage.told("p");
+    cluster.pod(&waiting("p", "1", &json!({})));
+    cluster.round();
+    let line = cluster.told("p");
     assert!(line.len() <= 1024, "{} bytes: {line}", line.len());
-    let Some(Verdict::ByPool(tree)) = stage.world.unschedulable.values().next() else { panic!("no verdict") };
+    let Some(Verdict::ByPool(tree)) = cluster.world.unschedulable.values().next() else { panic!("no verdict") };
     assert_eq!((tree.branches.len(), tree.more), (5, 55));
 }
 
@@ -200,35 +204,35 @@ fn bad_input_ends_in_a_verdict() {
 fn a_port_that_is_taken_everywhere_is_no_reason_to_be_silent() {
     let port =
         json!({ "spec": { "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] } });
-    let mut stage = Stage::new();
-    stage.node("n", &json!({}));
-    stage.pod(&running("other", "1", "n", &port));
-    stage.pool("general", &json!({ "limits": { "nodes": "0" } }));
-    stage.pod(&waiting("p", "1", &port));
-    stage.round();
-    assert!(stage.told("p").contains("its limit of nodes is reached"), "{}", stage.told("p"));
+    let mut cluster = Cluster::bare();
+    cluster.node("n", &json!({}));
+    cluster.pod(&running("other", "1", "n", &port));
+    cluster.pool("general", &json!({ "limits": { "nodes": "0" } }));
+    cluster.pod(&waiting("p", "1", &port));
+    cluster.round();
+    assert!(cluster.told("p").contains("its limit of nodes is reached"), "{}", cluster.told("p"));
 }
 
 /// 10,000 pools, and a hundred kinds of pods that fit nowhere.
 #[test]
 fn ten_thousand_pools_are_explained_in_time() {
     let types: Vec<_> = (1..=100).map(|n| kind(&format!("m.{n}"), n, n * 4, &[])).collect();
-    let mut stage = Stage::selling(types, Settings::default());
+    let mut cluster = Cluster::selling(types, Settings::default());
     for n in 0..10_000 {
-        stage.pool(&format!("pool-{n}"), &json!({}));
+        cluster.pool(&format!("pool-{n}"), &json!({}));
     }
     for n in 0..100 {
-        stage.pod(&waiting(&format!("p{n}"), &format!("{}", 1000 + n), &json!({})));
+        cluster.pod(&waiting(&format!("p{n}"), &format!("{}", 1000 + n), &json!({})));
     }
     let began = Instant::now();
-    let round = stage.round();
+    let round = cluster.round();
     let took = began.elapsed();
     println!("10,000 pools, 100 types, 100 classes without a place: {took:?}");
     assert_eq!(round.unschedulable.len(), 100);
     assert!(
-        stage.told("p7").contains("and 9997 more: no instance type is left of 100, 100 removed by resources"),
+        cluster.told("p7").contains("and 9997 more: no instance type is left of 100, 100 removed by resources"),
         "{}",
-        stage.told("p7")
+        cluster.told("p7")
     );
     // Unoptimised code is some twenty times slower.
     let bound = if cfg!(debug_assertions) { Duration::from_secs(40) } else { Duration::from_secs(2) };

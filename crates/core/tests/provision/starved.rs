@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use karpenter_core::Settings;
 use serde_json::json;
 
-use super::{Stage, key, kind, waiting};
-use crate::Settings;
+use crate::cluster::{Cluster, key, kind, waiting};
 
 /// 2,170 pending pods, 1,060 nodes, 20 pools; a thousand of the pods want GPUs, of which there are none.
 #[test]
@@ -19,32 +19,32 @@ fn light_pods_get_nodes_in_the_first_round_whatever_the_others_ask() {
     let mut sold_out = (*kind("gpu.96", 96, 768, &[("nvidia.com/gpu", 8)])).clone();
     sold_out.offerings.iter_mut().for_each(|offering| offering.available = false);
     types.push(sold_out.into());
-    let mut stage = Stage::selling(types, Settings::default());
+    let mut cluster = Cluster::selling(types, Settings::default());
     for n in 0..20 {
-        stage.pool(&format!("pool-{n}"), &json!({ "weight": n % 5 }));
+        cluster.pool(&format!("pool-{n}"), &json!({ "weight": n % 5 }));
     }
     for n in 0..1060 {
         // Nearly full.
         let node = format!("node-{n}");
-        stage.node(&node, &json!({ "status": { "allocatable": { "cpu": "100m", "memory": "1Gi", "pods": "10" } } }));
+        cluster.node(&node, &json!({ "status": { "allocatable": { "cpu": "100m", "memory": "1Gi", "pods": "10" } } }));
     }
     for n in 0..1000 {
         let gpus = json!({ "spec": { "containers": [{ "name": "c", "resources": { "requests": {
             "cpu": format!("{}", 8 + n % 40), "memory": format!("{}Gi", 32 + n % 100), "nvidia.com/gpu": format!("{}", 1 + n % 8),
         } } }] } });
-        stage.pod(&waiting(&format!("gpu-{n}"), "1", &gpus));
+        cluster.pod(&waiting(&format!("gpu-{n}"), "1", &gpus));
     }
     for n in 0..1170 {
-        stage.pod(&waiting(&format!("light-{n}"), &format!("{}m", 200 + n % 90 * 10), &json!({})));
+        cluster.pod(&waiting(&format!("light-{n}"), &format!("{}m", 200 + n % 90 * 10), &json!({})));
     }
     let began = Instant::now();
-    let round = stage.round();
+    let round = cluster.round();
     let took = began.elapsed();
     println!("2,170 pods, 1,060 nodes, 20 pools, 401 types: {took:?}");
     let placed: usize = round.claims.values().map(Vec::len).sum::<usize>() + round.nominated.len();
     assert_eq!(placed, 1170, "the light pods");
     assert_eq!(round.unschedulable.len(), 1000, "the others are told why");
-    assert!(stage.told("gpu-0").contains("offerings not available"), "{}", stage.told("gpu-0"));
+    assert!(cluster.told("gpu-0").contains("offerings not available"), "{}", cluster.told("gpu-0"));
     assert!(!round.unschedulable.contains_key(&key("light-0")));
     let bound = if cfg!(debug_assertions) { Duration::from_secs(30) } else { Duration::from_millis(500) };
     assert!(took < bound, "took {took:?}, expected less than {bound:?}");

@@ -1,12 +1,12 @@
 //! Default spread constraints: whom they bind, and whom they count.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use karpenter_core::{Kind, Object, Observation, Selecting, Settings, World};
 use serde_json::{Value, json};
 
-use super::{Object, Stage, World, bought, kind, merge, waiting};
-use crate::observation::{Kind, Observation, Selecting};
-use crate::{Settings, Timestamp};
+use crate::cluster::{Cluster, bought, kind, merge, waiting};
 
 /// No two pods of a kind on one node.
 fn settings() -> Settings {
@@ -19,10 +19,10 @@ fn settings() -> Settings {
     Settings { default_spreads: vec![spread], ..Settings::default() }
 }
 
-fn stage() -> Stage {
-    let mut stage = Stage::selling(vec![kind("m.8", 8, 32, &[])], settings());
-    stage.pool("general", &json!({}));
-    stage
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::selling(vec![kind("m.8", 8, 32, &[])], settings());
+    cluster.pool("general", &json!({}));
+    cluster
 }
 
 fn selecting(kind: Kind, name: &str, selector: &Value) -> Object {
@@ -43,14 +43,14 @@ fn labelled(name: &str, labels: &Value, owner: Option<(&str, &str)>) -> Value {
 
 /// How many nodes three pods with these labels are spread over.
 fn nodes(selecting: &[Object], labels: &Value, owner: Option<(&str, &str)>) -> usize {
-    let mut stage = stage();
+    let mut cluster = cluster();
     for object in selecting {
-        stage.see(object.clone());
+        cluster.see(object.clone());
     }
     for n in 0..3 {
-        stage.pod(&labelled(&format!("p{n}"), labels, owner));
+        cluster.pod(&labelled(&format!("p{n}"), labels, owner));
     }
-    bought(&stage.round()).len()
+    bought(&cluster.round()).len()
 }
 
 #[test]
@@ -81,27 +81,27 @@ fn pods_that_a_service_or_their_controller_selects_are_spread() {
 fn service_and_replica_set_must_both_select_the_pods_that_count() {
     let service = selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } }));
     let set = selecting(Kind::ReplicaSet, "owner", &json!({ "matchLabels": { "app": "web", "version": "2" } }));
-    let mut stage = stage();
-    stage.see(service);
-    stage.see(set);
-    stage.pod(&labelled("1-old", &json!({ "app": "web", "version": "1" }), None));
-    stage.pod(&labelled("2-new", &json!({ "app": "web", "version": "2" }), Some(("apps/v1", "ReplicaSet"))));
+    let mut cluster = cluster();
+    cluster.see(service);
+    cluster.see(set);
+    cluster.pod(&labelled("1-old", &json!({ "app": "web", "version": "1" }), None));
+    cluster.pod(&labelled("2-new", &json!({ "app": "web", "version": "2" }), Some(("apps/v1", "ReplicaSet"))));
     // The new one counts new ones alone, and so may join the old one.
-    let round = stage.round();
+    let round = cluster.round();
     assert_eq!(bought(&round).len(), 1, "{round:?}");
 
     // With the Service alone, each counts the other.
-    let mut stage = self::stage();
-    stage.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
-    stage.pod(&labelled("1-old", &json!({ "app": "web", "version": "1" }), None));
-    stage.pod(&labelled("2-new", &json!({ "app": "web", "version": "2" }), Some(("apps/v1", "ReplicaSet"))));
-    assert_eq!(bought(&stage.round()).len(), 2);
+    let mut cluster = self::cluster();
+    cluster.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
+    cluster.pod(&labelled("1-old", &json!({ "app": "web", "version": "1" }), None));
+    cluster.pod(&labelled("2-new", &json!({ "app": "web", "version": "2" }), Some(("apps/v1", "ReplicaSet"))));
+    assert_eq!(bought(&cluster.round()).len(), 2);
 }
 
 #[test]
 fn a_pod_with_a_constraint_of_its_own_has_no_other() {
-    let mut stage = stage();
-    stage.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
+    let mut cluster = cluster();
+    cluster.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
     let own = json!({ "spec": { "topologySpreadConstraints": [{
         "maxSkew": 5, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": { "matchLabels": { "app": "web" } },
@@ -109,9 +109,9 @@ fn a_pod_with_a_constraint_of_its_own_has_no_other() {
     for n in 0..3 {
         let mut pod = labelled(&format!("p{n}"), &json!({ "app": "web" }), None);
         merge(&mut pod, &own);
-        stage.pod(&pod);
+        cluster.pod(&pod);
     }
-    assert_eq!(bought(&stage.round()).len(), 1);
+    assert_eq!(bought(&cluster.round()).len(), 1);
 }
 
 #[test]
@@ -146,11 +146,13 @@ fn selecting_kinds_are_awaited_only_if_there_are_defaults() {
 
 #[test]
 fn what_is_not_listed_any_longer_selects_nothing() {
-    let mut stage = stage();
-    stage.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
-    stage.see(selecting(Kind::ReplicaSet, "s", &json!({ "matchLabels": { "app": "web" } })));
-    stage.world.apply(Observation::Listed { kind: Kind::Service, names: vec!["default/other".to_owned()] }, stage.now);
-    assert_eq!(stage.world.selectors.len(), 1);
-    stage.gone(selecting(Kind::ReplicaSet, "s", &Value::Null));
-    assert_eq!(stage.world.selectors.len(), 0);
+    let mut cluster = cluster();
+    cluster.see(selecting(Kind::Service, "s", &json!({ "matchLabels": { "app": "web" } })));
+    cluster.see(selecting(Kind::ReplicaSet, "s", &json!({ "matchLabels": { "app": "web" } })));
+    cluster
+        .world
+        .apply(Observation::Listed { kind: Kind::Service, names: vec!["default/other".to_owned()] }, cluster.now);
+    assert_eq!(cluster.world.selectors.len(), 1);
+    cluster.gone(selecting(Kind::ReplicaSet, "s", &Value::Null));
+    assert_eq!(cluster.world.selectors.len(), 0);
 }
