@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
 
@@ -12,7 +14,7 @@ use crate::cloud::{Instance, LaunchOutcome};
 use crate::provision::Round;
 
 /// Watched kinds; the World decides nothing before each was listed once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Pod,
     Node,
@@ -25,10 +27,16 @@ pub enum Kind {
     StorageClass,
     CsiNode,
     Namespace,
+    PodDisruptionBudget,
+    Service,
+    ReplicationController,
+    ReplicaSet,
+    StatefulSet,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    /// Those that are always watched.
+    pub const ALL: [Kind; 12] = [
         Kind::Pod,
         Kind::Node,
         Kind::NodePool,
@@ -40,7 +48,10 @@ impl Kind {
         Kind::StorageClass,
         Kind::CsiNode,
         Kind::Namespace,
+        Kind::PodDisruptionBudget,
     ];
+    /// Those that select pods, watched only while default spread constraints need them.
+    pub const SELECTING: [Kind; 4] = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
 }
 
 /// An object as the API server holds it.
@@ -56,6 +67,18 @@ pub enum Object {
     StorageClass(Box<StorageClass>),
     CsiNode(Box<CSINode>),
     Namespace(Box<Namespace>),
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
+    Selecting(Box<Selecting>),
+}
+
+/// An object of one of [`Kind::SELECTING`]: nothing of it matters but which pods it selects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selecting {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    /// `None`: it selects none.
+    pub selector: Option<LabelSelector>,
 }
 
 /// One watch event.

@@ -29,4 +29,4 @@ pub use check::Illegal;
 pub use problem::{Alternative, Class, Counter, Filter, InstanceType, Node, Offering, Pool, Problem, Rule};
 pub use row::{Layout, Row};
 pub use solution::{Claim, Place, Solution, solve};
-pub use verdict::{PoolVerdict, Removed};
+pub use verdict::{Constraint, PoolVerdict, Verdicts};

@@ -57,7 +57,7 @@ enum List {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Packer<'p> {
-    problem: &'p Problem,
+    pub(crate) problem: &'p Problem,
     pub(crate) shapes: Shapes<'p>,
     counts: Counts<'p>,
     pub(crate) bins: Vec<Bin>,
@@ -475,7 +475,7 @@ impl<'p> Packer<'p> {
         self.counts.host_allows(rule, self.bins.len()) == Fit::Yes(())
     }
 
-    /// The shapes of new nodes for an alternative: one for each pool that its taints and labels allow.
+    /// The shapes of new nodes for an alternative: pool by pool that its taints and labels allow, one for each home.
     pub(crate) fn shapes_for(&mut self, class: usize, alternative: usize) -> Rc<[(RowId, ShapeId)]> {
         if let Some(known) = &self.ready[class][alternative].shapes {
             return Rc::clone(known);
@@ -490,7 +490,6 @@ impl<'p> Packer<'p> {
             for row in self.ready[class][alternative].rows.clone() {
                 if self.shapes.narrow(base, row).is_some() {
                     all.push((row, base));
-                    break;
                 }
             }
         }

@@ -104,6 +104,21 @@ impl Layout {
         })
     }
 
+    /// A row that allows what `row` does of these keys, and everything of the others.
+    pub fn only(&self, row: &Row, keys: &[usize]) -> Row {
+        let mut kept = self.any();
+        for key in keys {
+            let run = self.offsets[*key]..self.offsets[key + 1];
+            kept.0[run.clone()].copy_from_slice(&row.0[run]);
+        }
+        kept
+    }
+
+    /// Whether everything is allowed of a key.
+    pub(crate) fn is_open(&self, row: &Row, key: usize) -> bool {
+        row.0[self.offsets[key]..self.offsets[key + 1]].iter().all(|word| *word == u64::MAX)
+    }
+
     /// A row that allows one bit of a key and everything of the others.
     pub(crate) fn pin(&self, key: usize, bit: usize) -> Row {
         let mut row = self.any();

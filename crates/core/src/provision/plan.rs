@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
-use karpenter_solver::{Claim, Layout, Place, PoolVerdict, Solution};
+use karpenter_solver::{Claim, Layout, Place, Solution};
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::Round;
-use super::problem::{Interned, pool_requirements};
-use super::verdict::{Reason, Verdict};
+use super::explain;
+use super::problem::{Barren, Interned, pool_requirements};
+use super::verdict::Verdict;
 use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
 use crate::fact::About;
-use crate::resources::{self, Resources};
+use crate::resources;
 use crate::world::PodState;
 use crate::{Decision, Fact, Observation, Timestamp, World};
 
@@ -43,8 +44,7 @@ pub(super) fn act<C>(
             instance_types: claim.types.len(),
         });
     }
-    let verdicts: BTreeMap<usize, Verdict> =
-        solution.verdicts.iter().map(|(class, said)| (*class, verdict(interned, *class, said))).collect();
+    let explained = explain::verdicts(interned, solution);
     for (at, place) in solution.places.iter().enumerate() {
         let pod = interned.pods[at];
         let (node, claim) = match place {
@@ -58,7 +58,7 @@ pub(super) fn act<C>(
                 (None, Some(names[*claim].clone()))
             }
             Place::Nowhere => {
-                let verdict = verdicts.get(&interned.problem.pods[at]).cloned().unwrap_or(Verdict::NoPools);
+                let verdict = explained.get(&interned.problem.pods[at]).cloned().unwrap_or(Verdict::NoPools);
                 unplaced(pod, verdict, &mut round, decision);
                 continue;
             }
@@ -70,7 +70,7 @@ pub(super) fn act<C>(
             unplaced(pod, Verdict::Invalid(problem.clone()), &mut round, decision);
         }
     }
-    for (pool, message) in &interned.barren {
+    for Barren { pool, problem, .. } in interned.barren.iter().filter(|barren| barren.excludes_all) {
         let meta = &pool.metadata;
         let about = About {
             kind: "NodePool",
@@ -78,7 +78,7 @@ pub(super) fn act<C>(
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
         };
-        decision.facts.push(Fact::PoolWithoutInstanceTypes { pool: about, message: message.clone() });
+        decision.facts.push(Fact::PoolWithoutInstanceTypes { pool: about, message: problem.clone() });
     }
     if !interned.pods.is_empty() {
         decision.facts.push(Fact::RoundSolved {
@@ -292,67 +292,4 @@ fn capacity_types(interned: &Interned<'_>, claim: &Claim) -> Vec<String> {
     let bits: BTreeSet<usize> =
         open.flat_map(|o| &o.labels).filter(|(of, _)| *of == key).map(|(_, bit)| *bit).collect();
     bits.into_iter().map(|bit| interned.words.values[key][bit - Layout::FIRST].clone()).collect()
-}
-
-fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdict {
-    if said.is_empty() {
-        return Verdict::NoPools;
-    }
-    let key = |at: usize| interned.words.keys[at].clone();
-    let reason = |pool: usize, one: &PoolVerdict| match one {
-        PoolVerdict::Taint(at) => {
-            let taint = &interned.taints[*at];
-            let value = taint.value.as_deref().map(|value| format!("={value}")).unwrap_or_default();
-            Reason::Taint(format!("{}{value}:{}", taint.key, taint.effect))
-        }
-        PoolVerdict::Label(at) => Reason::Label { key: key(*at), asked: asked(interned, class, *at) },
-        PoolVerdict::Topology(at) => Reason::Topology(interned.counter_keys[*at].clone()),
-        PoolVerdict::Volume(at) => Reason::Volume(key(*at)),
-        PoolVerdict::Nodes => Reason::NodeLimit,
-        PoolVerdict::MinValues(at) => Reason::MinValues(key(*at)),
-        PoolVerdict::Types { removed, of } => {
-            let mut most = Resources::default();
-            for kind in &interned.pools[pool].1 {
-                most.max(&kind.allocatable);
-            }
-            let requests = &interned.problem.classes[class].requests;
-            let wanted: Resources = interned
-                .words
-                .resources
-                .iter()
-                .cloned()
-                .zip(requests.iter().copied())
-                .filter(|(_, a)| *a > 0)
-                .collect();
-            Reason::Types { removed: *removed, of: *of, asked: told(&wanted, &wanted), most: told(&most, &wanted) }
-        }
-    };
-    Verdict::ByPool(
-        said.iter()
-            .enumerate()
-            .map(|(pool, one)| (interned.pools[pool].0.metadata.name.clone().unwrap_or_default(), reason(pool, one)))
-            .collect(),
-    )
-}
-
-/// What a class asks of a key, in words.
-fn asked(interned: &Interned<'_>, class: usize, key: usize) -> String {
-    let layout = &interned.problem.layout;
-    let Some(one) = interned.problem.classes[class].alternatives.last() else {
-        return String::new();
-    };
-    let values: Vec<&str> = interned.words.values[key]
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| layout.has(&one.row, key, at + Layout::FIRST))
-        .map(|(_, value)| value.as_str())
-        .take(5)
-        .collect();
-    if values.is_empty() { "a value nobody offers".to_owned() } else { format!("[{}]", values.join(", ")) }
-}
-
-/// The amounts of those resources that `of` names.
-fn told(amounts: &Resources, of: &Resources) -> String {
-    let parts = of.0.keys().map(|name| format!("{name} {}", resources::quantity(name, amounts.get(name))));
-    parts.collect::<Vec<_>>().join(", ")
 }

@@ -12,6 +12,7 @@ mod batch;
 mod claim;
 mod digest;
 mod flights;
+mod leaving;
 mod node;
 mod pod;
 mod storage;
@@ -21,15 +22,16 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
-use crate::Timestamp;
 use crate::action::ActionKey;
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
+use crate::{Settings, Timestamp};
 
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
@@ -38,6 +40,7 @@ pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
 pub(crate) use flights::EVICT;
 pub use flights::Flights;
+pub use leaving::Vacated;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
 pub use pod::{PodKey, PodState};
@@ -60,10 +63,17 @@ pub struct World {
     pub storage: Storage,
     /// Labels of the namespaces.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// By `namespace/name`.
+    pub budgets: BTreeMap<String, PodDisruptionBudget>,
+    /// What selects pods, by kind, namespace and name; empty unless default spread constraints need it.
+    pub selectors: BTreeMap<(Kind, String, String), LabelSelector>,
+    selectors_awaited: bool,
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
     pub nominated: BTreeMap<PodKey, Nomination>,
+    /// Places that pods had when their end came, for a while.
+    pub vacated: Vec<Vacated>,
     /// Pods without a place and why, from the latest round that looked at them.
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
@@ -94,14 +104,25 @@ pub struct Nomination {
 }
 
 impl World {
+    /// Nothing known; whatever is watched under these settings is awaited.
+    pub fn new(settings: &Settings) -> Self {
+        Self { selectors_awaited: !settings.default_spreads.is_empty(), ..Self::default() }
+    }
+
+    /// The kinds that are watched.
+    pub fn watched(&self) -> impl Iterator<Item = Kind> + use<> {
+        let selecting = self.selectors_awaited.then_some(Kind::SELECTING);
+        Kind::ALL.into_iter().chain(selecting.into_iter().flatten())
+    }
+
     /// Whether every watched kind was listed once: before that, decisions would act on a part.
     pub fn is_listed(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        self.watched().all(|kind| self.listed.contains(&kind))
     }
 
     /// The kinds whose first list is still awaited.
     pub fn unlisted(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
+        self.watched().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
     /// The driver is about to dispatch the action of this key.
@@ -154,11 +175,13 @@ impl World {
                 if self.nodes.get(&name).is_none_or(|known| known.differs(&state)) {
                     self.batch.retry(now);
                 }
+                let ending = self.is_ending_by_name(&name);
                 self.node_deleted(&name);
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
-                self.nodes.insert(name, state);
+                self.nodes.insert(name.clone(), state);
+                self.ending(&name, ending, now);
             }
             Object::NodePool(pool) => {
                 let Some(name) = pool.metadata.name.clone() else {
@@ -208,6 +231,24 @@ impl World {
                 }
                 self.namespaces.insert(name, labels);
             }
+            Object::PodDisruptionBudget(budget) => {
+                let key = namespaced(&budget.metadata);
+                let opens = leaving::opens(self.budgets.get(&key), Some(&budget));
+                self.budgets.insert(key, *budget);
+                if opens {
+                    self.budget_changed(now);
+                }
+            }
+            Object::Selecting(selecting) => {
+                let key = (selecting.kind, selecting.namespace, selecting.name);
+                let known = match &selecting.selector {
+                    Some(selector) => self.selectors.insert(key, selector.clone()),
+                    None => self.selectors.remove(&key),
+                };
+                if known != selecting.selector {
+                    self.batch.retry(now);
+                }
+            }
         }
     }
 
@@ -217,6 +258,9 @@ impl World {
             return;
         }
         let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
+        let nodes = provider_id.as_ref().and_then(|id| self.nodes_by_provider_id.get(id)).cloned().unwrap_or_default();
+        let ending: Vec<(String, bool)> =
+            nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
             Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
             Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
@@ -228,6 +272,9 @@ impl World {
         }
         if let Some(id) = provider_id {
             self.claims_by_provider_id.insert(id, name);
+        }
+        for (node, before) in ending {
+            self.ending(&node, before, now);
         }
     }
 
@@ -242,6 +289,12 @@ impl World {
         }
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
+        // Planned once: it is nominated from then on, until it is on its way out.
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let is_leaving = self.is_leaving(&state);
+        if is_leaving && !was_leaving && self.may_leave(&state) {
+            self.batch.trigger(now);
+        }
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
@@ -252,14 +305,20 @@ impl World {
         }
         if state.is_provisionable() {
             if !was_pending {
+                self.succeed(&state, now);
                 self.batch.trigger(now);
             }
         } else {
             if let Some(node) = state.node_name().filter(|_| newly_bound) {
                 self.taken(&key, node, now);
             }
-            self.nominated.remove(&key);
-            self.unschedulable.remove(&key);
+            if state.is_terminating() && !is_leaving {
+                self.vacate(&state, now);
+            }
+            if newly_bound || !is_leaving {
+                self.nominated.remove(&key);
+                self.unschedulable.remove(&key);
+            }
         }
         if freed {
             self.batch.retry(now);
@@ -309,17 +368,26 @@ impl World {
                     self.batch.retry(now);
                 }
             }
+            Object::PodDisruptionBudget(budget) => {
+                let gone = self.budgets.remove(&namespaced(&budget.metadata));
+                if leaving::opens(gone.as_ref(), None) {
+                    self.budget_changed(now);
+                }
+            }
+            Object::Selecting(gone) => {
+                self.selectors.remove(&(gone.kind, gone.namespace.clone(), gone.name.clone()));
+            }
         }
     }
 
     fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
-        if let Some(pod) = self.pods.remove(key)
-            && let Some(node) = pod.node_name().map(str::to_owned)
-        {
-            self.unindex_pod(&node, key);
-            self.batch.retry(now);
+        if let Some(pod) = self.pods.remove(key) {
+            self.vacate(&pod, now);
+            if let Some(node) = pod.node_name().map(str::to_owned) {
+                self.unindex_pod(&node, key);
+                self.batch.retry(now);
+            }
         }
-        self.nominated.remove(key);
         self.unschedulable.remove(key);
         self.flights.forget(&format!("Pod/{key}"));
     }
@@ -360,6 +428,7 @@ impl World {
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
         let before = self.nominated.len();
         self.nominated.retain(|_, nomination| nomination.target != target);
+        self.vacated.retain(|one| one.target != target);
         if self.nominated.len() != before {
             self.batch.trigger(now);
         }
@@ -397,6 +466,12 @@ impl World {
                 }
             }
             Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
+            Kind::PodDisruptionBudget => self.budgets.retain(|name, _| names.contains(name.as_str())),
+            Kind::Service | Kind::ReplicationController | Kind::ReplicaSet | Kind::StatefulSet => {
+                self.selectors.retain(|(of, namespace, name), _| {
+                    *of != kind || names.contains(format!("{namespace}/{name}").as_str())
+                });
+            }
             Kind::NodeClass => {}
             Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
             Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
@@ -473,7 +548,9 @@ impl World {
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
             | Object::CsiNode(_)
-            | Object::Namespace(_) => false,
+            | Object::Namespace(_)
+            | Object::PodDisruptionBudget(_)
+            | Object::Selecting(_) => false,
         }
     }
 
@@ -492,6 +569,7 @@ impl World {
             self.nominated.remove(&pod);
             self.unschedulable.insert(pod, verdict);
         }
+        self.forget_vacated(round.at);
         // A pod that is expected somewhere waits as well: another may have taken its place there.
         self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
     }

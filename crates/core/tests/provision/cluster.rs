@@ -1,6 +1,7 @@
-//! A World with one NodePool, `general`, and a cloud that sells two types of machine in three zones.
+//! A World, and a cloud that sells some types of machine: what is observed goes in, rounds come out.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,59 +10,107 @@ use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, Launch
 use karpenter_core::provision::{self, Round};
 use karpenter_core::resources::Resources;
 use karpenter_core::world::PodKey;
-use karpenter_core::{
-    Change, Cloud, Deed, Kind, KubeWrite, Object, Observation, Requirement, Requirements, Settings, World,
-};
+use karpenter_core::{Change, Cloud, Deed, KubeWrite, Object, Observation, Requirement, Requirements, Settings, World};
 use serde_json::{Value, json};
 
 pub(crate) const ZONES: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) struct Cluster {
     pub(crate) world: World,
-    cloud: Market,
+    market: Market,
+    settings: Settings,
     pub(crate) now: Timestamp,
 }
 
 /// What a round came to.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    claims: BTreeMap<String, NodeClaim>,
+    created: BTreeMap<String, NodeClaim>,
     round: Round,
 }
 
+impl Deref for Answer {
+    type Target = Round;
+
+    fn deref(&self) -> &Round {
+        &self.round
+    }
+}
+
 impl Cluster {
+    /// One pool, `general`, and two types in three zones.
     pub(crate) fn new() -> Self {
-        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
-        let mut cluster = Self { world: World::default(), cloud: Market::new(), now };
-        for kind in Kind::ALL {
-            cluster.world.apply(Observation::Listed { kind, names: Vec::new() }, now);
-        }
-        cluster.has(json!({
-            "kind": "NodePool", "metadata": { "name": "general", "uid": "general" },
-            "spec": { "template": { "spec": {
-                "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default" },
-                "requirements": [],
-            }}},
-            "status": { "conditions": [{
-                "type": "Ready", "status": "True", "reason": "Ready", "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            }] },
-        }));
+        let types = [("small", 2), ("large", 16)].map(|(name, cores)| machine(name, cores, 32, &[], &ZONES));
+        let mut cluster = Self::selling(types.into(), Settings::default());
+        cluster.pool("general", &json!({}));
         cluster
     }
 
-    pub(crate) fn has(&mut self, object: Value) {
-        let object = read(object);
-        self.learns(Observation::Kube(Change::Applied(object)));
+    /// No pool yet, and types of 2, 4, 8 and 16 cores in zones a and b.
+    pub(crate) fn bare() -> Self {
+        let sizes = [2, 4, 8, 16];
+        let types = sizes.iter().map(|cores| kind(&format!("m.{cores}"), *cores, cores * 4, &[]));
+        Self::selling(types.collect(), Settings::default())
     }
 
-    pub(crate) fn lost(&mut self, object: Value) {
-        let object = read(object);
-        self.learns(Observation::Kube(Change::Deleted(object)));
+    /// Everything is listed, and nothing is there.
+    pub(crate) fn selling(types: Vec<Arc<InstanceType>>, settings: Settings) -> Self {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let mut world = World::new(&settings);
+        for kind in world.watched() {
+            world.apply(Observation::Listed { kind, names: Vec::new() }, now);
+        }
+        Self { world, market: Market(types.into()), settings, now }
     }
 
     pub(crate) fn learns(&mut self, observation: Observation) {
         self.world.apply(observation, self.now);
+    }
+
+    pub(crate) fn see(&mut self, object: Object) {
+        self.learns(Observation::Kube(Change::Applied(object)));
+    }
+
+    pub(crate) fn gone(&mut self, object: Object) {
+        self.learns(Observation::Kube(Change::Deleted(object)));
+    }
+
+    pub(crate) fn has(&mut self, object: Value) {
+        self.see(read(object));
+    }
+
+    pub(crate) fn lost(&mut self, object: Value) {
+        self.gone(read(object));
+    }
+
+    pub(crate) fn pool(&mut self, name: &str, spec: &Value) {
+        self.see(Object::NodePool(Box::new(pool(name, spec))));
+    }
+
+    pub(crate) fn pod(&mut self, pod: &Value) {
+        self.has(pod.clone());
+    }
+
+    pub(crate) fn pod_gone(&mut self, pod: &Value) {
+        self.lost(pod.clone());
+    }
+
+    /// A node of 4 cores and 16 GiB in zone a, not of any pool.
+    pub(crate) fn node(&mut self, name: &str, more: &Value) {
+        let mut node = json!({
+            "kind": "Node",
+            "metadata": {
+                "name": name, "uid": name,
+                "labels": { "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": "a" },
+            },
+            "spec": { "providerID": format!("id/{name}") },
+            "status": {
+                "allocatable": { "cpu": "4", "memory": "16Gi", "pods": "100" },
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        });
+        merge(&mut node, more);
+        self.has(node);
     }
 
     /// A pod that waits, with `spec` as its spec.
@@ -69,34 +118,50 @@ impl Cluster {
         self.has(pod(name, "default", spec));
     }
 
-    /// Whether a round is to come because of what was observed, sooner than by waiting.
-    pub(crate) fn is_roused(&self) -> bool {
-        let soon = self.now + SignedDuration::from_secs(2);
-        self.world.batch.due_at(&Settings::default()).is_some_and(|due| due < soon)
+    /// When a round is due from now, in milliseconds.
+    pub(crate) fn due(&self) -> Option<i64> {
+        Some(self.world.batch.due_at(&self.settings)?.duration_since(self.now).as_millis().try_into().unwrap())
     }
 
-    /// The next round, `seconds` later at the earliest; the World learns of it.
-    pub(crate) fn round_after(&mut self, seconds: i64) -> Answer {
-        let settings = Settings::default();
-        let due = self.world.batch.due_at(&settings).expect("pods wait");
-        self.now = due.max(self.now + SignedDuration::from_secs(seconds));
-        let decision = provision::decide(&self.world, &self.cloud, &settings, self.now);
+    /// Whether a round is to come because of what was observed, sooner than by waiting.
+    pub(crate) fn is_roused(&self) -> bool {
+        self.due().is_some_and(|due| due < 2000)
+    }
+
+    pub(crate) fn later(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// The one-line verdict of a pod.
+    pub(crate) fn told(&self, pod: &str) -> String {
+        self.world.unschedulable.get(&key(pod)).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The next round, when it is due; the World learns of it, and sees the claims it creates.
+    pub(crate) fn round(&mut self) -> Answer {
+        let due = self.world.batch.due_at(&self.settings).expect("a round is due");
+        self.now = self.now.max(due);
+        let decision = provision::decide(&self.world, &self.market, &self.settings, self.now);
         let mut round = None;
         for learned in decision.learned {
             if let Observation::Planned(planned) = &learned {
                 round = Some((**planned).clone());
             }
-            self.world.apply(learned, self.now);
+            self.learns(learned);
         }
-        let created = decision.actions.into_iter().filter_map(|action| match action.deed {
-            Deed::Kube(KubeWrite::Create { object, claim }) => Some((object.name, *claim)),
-            _ => None,
-        });
-        Answer { claims: created.collect(), round: round.expect("a round was solved") }
+        let mut created = BTreeMap::new();
+        for action in decision.actions {
+            if let Deed::Kube(KubeWrite::Create { object, claim }) = action.deed {
+                self.see(Object::NodeClaim(claim.clone()));
+                created.insert(object.name, *claim);
+            }
+        }
+        Answer { created, round: round.expect("a round was solved") }
     }
 
-    pub(crate) fn round(&mut self) -> Answer {
-        self.round_after(0)
+    pub(crate) fn round_after(&mut self, seconds: i64) -> Answer {
+        self.later(seconds);
+        self.round()
     }
 }
 
@@ -105,7 +170,7 @@ impl Answer {
     fn claim(&self, pod: &str) -> &NodeClaim {
         let mut all = self.round.claims.iter();
         let found = all.find(|(_, pods)| pods.iter().any(|key| key.name == pod));
-        found.and_then(|(claim, _)| self.claims.get(claim)).unwrap_or_else(|| panic!("no claim for {pod}: {self:#?}"))
+        found.and_then(|(claim, _)| self.created.get(claim)).unwrap_or_else(|| panic!("no claim for {pod}: {self:#?}"))
     }
 
     /// The zones that the new claim of a pod may be in; none named: any.
@@ -141,9 +206,74 @@ impl Answer {
         found.unwrap_or_else(|| panic!("{pod} was not refused: {self:#?}")).1.to_string()
     }
 
-    pub(crate) fn claims(&self) -> usize {
-        self.claims.len()
+    /// How many nodes it buys.
+    pub(crate) fn buys(&self) -> usize {
+        self.created.len()
     }
+}
+
+/// A ready pool without requirements.
+pub(crate) fn pool(name: &str, spec: &Value) -> NodePool {
+    let mut all = json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
+        "metadata": { "name": name, "uid": name },
+        "spec": { "template": { "spec": {
+            "requirements": [],
+            "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default" },
+        } } },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }] },
+    });
+    merge(&mut all, &json!({ "spec": spec }));
+    serde_json::from_value(all).unwrap()
+}
+
+/// A pod that no node was found for.
+pub(crate) fn waiting(name: &str, cpu: &str, more: &Value) -> Value {
+    let mut pod = json!({
+        "kind": "Pod", "metadata": { "name": name, "namespace": "default", "uid": name },
+        "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
+        "status": { "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable" }] },
+    });
+    merge(&mut pod, more);
+    pod
+}
+
+/// A pod that runs on a node.
+pub(crate) fn running(name: &str, cpu: &str, node: &str, more: &Value) -> Value {
+    let mut pod = waiting(name, cpu, &json!({ "spec": { "nodeName": node } }));
+    pod["status"] = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
+    merge(&mut pod, more);
+    pod
+}
+
+pub(crate) fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, Value::Null) => drop(into.take()),
+        (into, more) => *into = more.clone(),
+    }
+}
+
+pub(crate) fn key(name: &str) -> PodKey {
+    PodKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+/// Names of the pods on new claims, claim by claim.
+pub(crate) fn bought(round: &Round) -> Vec<Vec<&str>> {
+    let mut all: Vec<Vec<&str>> =
+        round.claims.values().map(|pods| pods.iter().map(|pod| pod.name.as_str()).collect()).collect();
+    for pods in &mut all {
+        pods.sort_unstable();
+    }
+    all.sort();
+    all
 }
 
 /// A pod that kube-scheduler found no place for.
@@ -197,29 +327,26 @@ fn read(object: Value) -> Object {
 /// What can be bought.
 struct Market(Arc<[Arc<InstanceType>]>);
 
-impl Market {
-    fn new() -> Self {
-        Self([("small", "2", 100), ("large", "16", 800)].map(|(name, cpu, price)| machine(name, cpu, price)).into())
-    }
+/// A type with this many cores and GiB, in zones a and b.
+pub(crate) fn kind(name: &str, cores: i64, gib: i64, more: &[(&str, i64)]) -> Arc<InstanceType> {
+    machine(name, cores, gib, more, &ZONES[..2])
 }
 
-fn machine(name: &str, cpu: &str, price: u64) -> Arc<InstanceType> {
-    let amounts: Resources = [("cpu", cpu), ("memory", "32Gi"), ("pods", "110")]
-        .into_iter()
-        .map(|(name, text)| (name.to_owned(), karpenter_core::resources::amount(name, text).expect("an amount")))
-        .collect();
+fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str]) -> Arc<InstanceType> {
+    let usual = [("cpu", cores * 1000), ("memory", gib << 30), ("pods", 100)];
+    let amounts: Resources = usual.iter().chain(more).copied().collect();
     let requirements = [
         (labels::INSTANCE_TYPE, vec![name]),
-        (labels::ZONE, ZONES.to_vec()),
+        (labels::ZONE, zones.to_vec()),
         (labels::CAPACITY_TYPE, vec!["on-demand"]),
         (labels::ARCH, vec!["amd64"]),
         (labels::OS, vec!["linux"]),
     ];
-    let offering = |zone: &str| Offering {
+    let offering = |zone: &&str| Offering {
         capacity_type: CapacityType::OnDemand,
-        zone: zone.to_owned(),
+        zone: (*zone).to_owned(),
         zone_id: String::new(),
-        price,
+        price: u64::try_from(cores * 40_000 + gib * 1_000).unwrap(),
         available: true,
         labels: BTreeMap::new(),
     };
@@ -230,7 +357,7 @@ fn machine(name: &str, cpu: &str, price: u64) -> Arc<InstanceType> {
         ),
         capacity: amounts.clone(),
         allocatable: amounts,
-        offerings: ZONES.into_iter().map(offering).collect(),
+        offerings: zones.iter().map(offering).collect(),
     })
 }
 

@@ -1,12 +1,22 @@
-//! Rounds of provisioning on small Worlds: what is observed, and where each pod is sent.
+//! Rounds of provisioning on small Worlds: each test reads like the rule it checks.
 
 #[cfg(test)]
 mod cluster;
+#[cfg(test)]
+mod defaults;
+#[cfg(test)]
+mod leaving;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod ports;
+#[cfg(test)]
+mod priority;
+#[cfg(test)]
+mod starved;
+#[cfg(test)]
+mod verdicts;
 #[cfg(test)]
 mod volumes;

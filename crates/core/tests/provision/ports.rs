@@ -27,7 +27,7 @@ fn a_pod_that_is_expected_on_a_node_holds_its_ports_there() {
     assert_eq!(cluster.round().node("first"), Some("n"));
     cluster.waits("second", &takes_port());
     let answer = cluster.round();
-    assert_eq!((answer.node("second"), answer.claims()), (None, 1), "{answer:#?}");
+    assert_eq!((answer.node("second"), answer.buys()), (None, 1), "{answer:#?}");
 }
 
 #[test]
@@ -69,6 +69,7 @@ fn a_daemon_everywhere_leaves_its_port_to_nobody() {
     cluster.waits("app", &takes_port());
     cluster.waits("plain", &json!({}));
     let answer = cluster.round();
-    assert!(answer.refusal("app").contains("host port TCP/80 1"), "{}", answer.refusal("app"));
+    let refusal = answer.refusal("app");
+    assert!(refusal.contains("2 removed by a daemon that takes host port TCP/80"), "{refusal}");
     assert_eq!(answer.types("plain"), ["small", "large"]);
 }

@@ -3,7 +3,7 @@
 use karpenter_core::{Kind, Observation};
 use serde_json::{Value, json};
 
-use crate::cluster::{Answer, Cluster, node, pod};
+use crate::cluster::{Answer, Cluster, ZONES, node, pod};
 
 /// A pod with these claims.
 fn with(claims: &[&str]) -> Value {
@@ -206,6 +206,18 @@ fn what_is_gone_is_forgotten() {
     }
 }
 
+/// Over zones, of all pods.
+fn spread_over_zones() -> Value {
+    json!([{
+        "maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "Exists" }] },
+    }])
+}
+
+fn main(cpu: &str) -> Value {
+    json!({ "name": "main", "resources": { "requests": { "cpu": cpu } } })
+}
+
 /// Volumes narrow the node alone: a spread over zones counts every zone, and the pod cannot go to the emptiest.
 #[test]
 fn the_zones_of_a_spread_are_not_narrowed_by_volumes() {
@@ -213,15 +225,46 @@ fn the_zones_of_a_spread_are_not_narrowed_by_volumes() {
     cluster.has(volume("data", &[&[(ZONE, &["b"])]]));
     cluster.has(bound("data"));
     cluster.has(node("n", "b"));
-    let spread = json!([{
-        "maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule",
-        "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "Exists" }] },
-    }]);
     cluster.has(pod("there", "default", &json!({ "nodeName": "n" })));
     let mut spec = with(&["data"]);
-    spec["topologySpreadConstraints"] = spread;
+    spec["topologySpreadConstraints"] = spread_over_zones();
     cluster.waits("app", &spec);
     assert!(cluster.round().refusal("app").contains("no domain of \"topology.kubernetes.io/zone\" is open"));
+}
+
+/// Any term will do, and so it is the one that the spread leaves open.
+#[test]
+fn a_spread_chooses_among_the_terms_of_a_volume() {
+    let mut cluster = Cluster::new();
+    cluster.has(volume("data", &[&[(ZONE, &["a"])], &[(ZONE, &["b"])]]));
+    cluster.has(bound("data"));
+    cluster.has(node("n", "a"));
+    cluster.has(pod("there", "default", &json!({ "nodeName": "n", "containers": [main("16")] })));
+    let mut spec = with(&["data"]);
+    spec["topologySpreadConstraints"] = spread_over_zones();
+    cluster.waits("app", &spec);
+    assert_eq!(cluster.round().zones("app"), ["b"]);
+}
+
+/// Each zone is a term of its own. A small node for each pod is half as dear as a large one for all of a zone.
+#[test]
+fn the_plan_buys_in_every_zone_that_a_spread_divides_volumes_over() {
+    let mut cluster = Cluster::new();
+    cluster.has(class("gp3", WAITS, &[&["a"], &["b"], &["c"]]));
+    for n in 0..12 {
+        let name = format!("data-{n}");
+        cluster.has(claim(&name, &json!({ "storageClassName": "gp3" })));
+        let mut spec = with(&[&name]);
+        spec["topologySpreadConstraints"] = spread_over_zones();
+        spec["containers"] = json!([main("1500m")]);
+        cluster.waits(&format!("app-{n}"), &spec);
+    }
+    let answer = cluster.round();
+    assert_eq!(answer.buys(), 12, "{answer:#?}");
+    for zone in ZONES {
+        let here = (0..12).filter(|n| answer.zones(&format!("app-{n}")) == [zone]);
+        assert_eq!(here.count(), 4, "in zone {zone}");
+    }
 }
 
 // ── attach limits ──
@@ -256,7 +299,7 @@ fn a_node_takes_no_more_volumes_than_its_driver_says() {
     cluster.waits("second", &with(&["two"]));
     let answer = cluster.round();
     let on_node = ["first", "second"].map(|pod| answer.node(pod).is_some());
-    assert_eq!((on_node.iter().filter(|there| **there).count(), answer.claims()), (1, 1), "{answer:#?}");
+    assert_eq!((on_node.iter().filter(|there| **there).count(), answer.buys()), (1, 1), "{answer:#?}");
 }
 
 #[test]
@@ -276,7 +319,7 @@ fn a_pod_that_is_expected_holds_its_volumes() {
     assert_eq!(cluster.round().node("first"), Some("n"));
     cluster.waits("second", &with(&["two"]));
     let answer = cluster.round();
-    assert_eq!((answer.node("second"), answer.claims()), (None, 1), "{answer:#?}");
+    assert_eq!((answer.node("second"), answer.buys()), (None, 1), "{answer:#?}");
 }
 
 /// A pod that was expected in vain is looked at anew, and does not stand in its own way.

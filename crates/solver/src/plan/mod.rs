@@ -49,8 +49,9 @@ const CLOSE: f64 = 1.01;
 const ROUNDS: usize = 4;
 /// A plan within this factor of the linear program's cost is good enough.
 const GOOD_ENOUGH: f64 = 1.005;
-/// How often columns are generated for all kinds.
+/// How often columns are generated for all kinds, and how many in all.
 const GENERATIONS_MAX: usize = 24;
+const GENERATED_MAX: usize = 600;
 /// From which fraction on a basic column is bought once more.
 const ROUND_UP: [f64; 3] = [1.0, 0.8, 0.6];
 /// How far values move towards the duals between two plans.
@@ -123,10 +124,10 @@ fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
     let mut known: FxHashMap<(ShapeId, &[i64], Group), usize> = FxHashMap::default();
     let mut held: Vec<Option<Vec<(u32, usize)>>> = vec![None; problem.counters.len()];
     for (class, count) in waiting.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let Some(shape) = shape_of(problem, packer, class) else { continue };
+        let shapes = shapes_of(problem, packer, class);
         let requests = problem.classes[class].requests.as_slice();
         let group = group(problem, class);
-        for (domain, shape, count) in divide(problem, packer, class, shape, *count, &mut held) {
+        for (domain, shape, count) in divide(problem, packer, class, &shapes, *count, &mut held) {
             let at = *known.entry((shape, requests, group)).or_insert_with(|| {
                 all.push(Demand { shape, requests: requests.to_vec(), count: 0, group });
                 all.len() - 1
@@ -146,26 +147,30 @@ fn divide(
     problem: &Problem,
     packer: &mut Packer<'_>,
     class: usize,
-    shape: ShapeId,
+    of: &[ShapeId],
     count: u32,
     held: &mut [Option<Vec<(u32, usize)>>],
 ) -> Vec<(usize, ShapeId, u32)> {
-    let whole = vec![(EVERYWHERE, shape, count)];
+    let whole: Vec<(usize, ShapeId, u32)> = of.first().map(|shape| (EVERYWHERE, *shape, count)).into_iter().collect();
     let rules = problem.classes[class].alternatives.first().map(|of| of.rules.as_slice()).unwrap_or_default();
     let spread = rules.iter().find_map(|rule| match rule {
-        Rule::Spread { counter, .. } => Some((*counter, problem.counters[*counter].key?)),
+        Rule::Spread { counter, max_skew, .. } => Some((*counter, problem.counters[*counter].key?, *max_skew)),
         _ => None,
     });
-    let Some((counter, key)) = spread else { return whole };
+    let Some((counter, key, max_skew)) = spread else { return whole };
     let mut domains: Vec<(u32, usize)> = held[counter].take().unwrap_or_else(|| packer.held(counter));
     let mut shapes: FxHashMap<usize, (ShapeId, u32)> = FxHashMap::default();
     for (_, bit) in &domains {
         let pin = packer.pin(key, *bit);
-        if let Some(pinned) = packer.shapes.narrow(shape, pin) {
+        if let Some(pinned) = of.iter().find_map(|shape| packer.shapes.narrow(*shape, pin)) {
             shapes.insert(*bit, (pinned, 0));
         }
     }
-    if shapes.is_empty() {
+    let fullest = domains.iter().map(|(held, _)| *held).max().unwrap_or(0);
+    let emptiest = domains.iter().map(|(held, _)| *held).min().unwrap_or(0);
+    // They may all be in one domain, if that is cheapest.
+    let is_free = (fullest - emptiest).saturating_add(count) <= max_skew;
+    if shapes.is_empty() || is_free {
         held[counter] = Some(domains);
         return whole;
     }
@@ -213,22 +218,31 @@ fn keep_largest(all: &mut Vec<Demand>, packer: &mut Packer<'_>) {
         .collect();
 }
 
-/// The shape of a node for a class: of the first pool that has a type with room for one pod.
-fn shape_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Option<ShapeId> {
+/// The shapes of a node for a class: of the first pool that has a type with room for one pod, one for each home of its
+/// volumes. The first will do, unless the pods are divided.
+fn shapes_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Vec<ShapeId> {
     let requests = &problem.classes[class].requests;
     for alternative in 0..problem.classes[class].alternatives.len() {
+        let mut all: Vec<ShapeId> = Vec::new();
         for (row, base) in packer.shapes_for(class, alternative).iter() {
+            let pool_of = |shape: &ShapeId| packer.shapes.get(*shape).pool;
+            if all.first().is_some_and(|first| pool_of(first) != pool_of(base)) {
+                break;
+            }
             let Some(shape) = packer.shapes.narrow(*base, *row) else { continue };
             let of = packer.shapes.get(shape);
             let pool = &problem.pools[of.pool];
             let fits = |at: &usize| holds(problem, pool, of.types[*at], requests);
             let open = packer.limits[of.pool].1.is_none_or(|left| left > 0);
             if open && of.largest.iter().any(fits) {
-                return Some(shape);
+                all.push(shape);
             }
         }
+        if !all.is_empty() {
+            return all;
+        }
     }
-    None
+    Vec::new()
 }
 
 /// How many pods of a class may share a node, if a rule about single nodes says so.
@@ -348,13 +362,18 @@ fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
         }
         follow(&mut values, &master.duals);
     }
+    let mut generated = 0;
     for _ in 0..GENERATIONS_MAX {
         let columns = generate(items, kinds, &values, &counts, &mut filler);
+        generated += columns.len();
         if !master.offer_all(&columns) {
             let columns = generate(items, kinds, &master.duals, &counts, &mut filler);
             if !master.offer_all(&columns) {
                 break;
             }
+        }
+        if generated >= GENERATED_MAX {
+            break;
         }
         follow(&mut values, &master.duals);
     }

@@ -7,13 +7,15 @@ use karpenter_api::{labels as keys, taints};
 use karpenter_solver::{Alternative, Class, Row, Rule};
 use rustc_hash::FxHashMap;
 
+use super::defaults::Defaults;
 use super::topology::{Rules, keys_of};
 use super::volumes::{self, Places};
 use super::{Interned, Vocabulary};
-use crate::World;
 use crate::provision::pods::{Reading, readings};
 use crate::resources::Resources;
+use crate::settings::PreferencePolicy;
 use crate::world::{Digest, PodKey, PodState};
+use crate::{Settings, World};
 
 /// Pending pods with one digest, read.
 pub(super) struct Kind {
@@ -45,18 +47,21 @@ impl Kind {
 /// Kinds, each pod with the number of its kind, and the pods that cannot be read.
 type Read<'w> = (Vec<Kind>, Vec<(&'w PodState, usize)>, Vec<(PodKey, String)>);
 
-pub(super) fn read<'w>(world: &World, pending: &[&'w PodState], respect: bool) -> Read<'w> {
+pub(super) fn read<'w>(world: &World, settings: &Settings, pending: &[&'w PodState]) -> Read<'w> {
+    let respect = settings.preference_policy == PreferencePolicy::Respect;
+    let mut defaults = Defaults::new(world, &settings.default_spreads);
     let mut numbers: FxHashMap<*const Digest, Result<usize, String>> = FxHashMap::default();
     let (mut kinds, mut pods, mut invalid) = (Vec::new(), Vec::with_capacity(pending.len()), Vec::new());
     for pod in pending {
-        let number = numbers.entry(Arc::as_ptr(&pod.digest)).or_insert_with(|| {
-            if pod.digest.claims_devices {
+        let digest = defaults.digest(pod);
+        let number = numbers.entry(Arc::as_ptr(&digest)).or_insert_with(|| {
+            if digest.claims_devices {
                 return Err("resourceClaims: found a claim for devices, which no nodepool can promise".to_owned());
             }
-            let readings = readings(&pod.digest, respect)?;
-            let places = volumes::places(world, &pod.digest)?;
-            let requests = pod.digest.requests.clone();
-            kinds.push(Kind { digest: Arc::clone(&pod.digest), requests, readings, places });
+            let readings = readings(&digest, respect)?;
+            let places = volumes::places(world, &digest)?;
+            let requests = digest.requests.clone();
+            kinds.push(Kind { digest: Arc::clone(&digest), requests, readings, places });
             Ok(kinds.len() - 1)
         });
         match number {
@@ -117,6 +122,8 @@ impl Interned<'_> {
             class_of.push(number);
         }
         self.problem.pods = pods.iter().map(|(_, kind)| class_of[*kind]).collect();
+        let falls = |at: &usize| pods[*at].0.priority() != pods[*at - 1].0.priority();
+        self.problem.levels = (1..pods.len()).filter(falls).collect();
     }
 
     fn alternatives(&self, kind: &Kind, rules: &Rules) -> Vec<(Row, Vec<bool>, Vec<Rule>)> {

@@ -2,6 +2,7 @@
 
 mod classes;
 mod daemons;
+mod defaults;
 mod nodes;
 mod pools;
 mod ports;
@@ -14,10 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
-use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
-pub(super) use self::pools::{PoolTypes, pool_requirements};
+pub(super) use self::pools::{Barren, PoolTypes, pool_requirements};
 use self::ports::Contested;
 pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
 use self::volumes::Volumes;
@@ -25,7 +25,7 @@ use self::words::Vocabulary;
 pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
 use crate::resources;
-use crate::settings::{MinValuesPolicy, PreferencePolicy};
+use crate::settings::MinValuesPolicy;
 use crate::world::{HostPort, PodKey, PodState};
 use crate::{Cloud, Settings, World};
 
@@ -41,7 +41,8 @@ pub(super) struct Interned<'w> {
     /// Name of each node: a Node's, or a claim's that has none yet.
     pub(super) nodes: Vec<String>,
     node_index: BTreeMap<String, usize>,
-    /// Pods of this round that an earlier one had sent somewhere: that counts no longer.
+    /// Pods of this round that an earlier one had sent somewhere, or that have to leave their node: where they were, or
+    /// were expected, counts no longer.
     placing: BTreeSet<&'w PodKey>,
     pub(super) taints: Vec<Taint>,
     /// Topology key of each counter.
@@ -49,8 +50,8 @@ pub(super) struct Interned<'w> {
     ports: Vec<HostPort>,
     pub(super) contested: Contested,
     volumes: Volumes,
-    /// Pools that are ready but can buy nothing, and why.
-    pub(super) barren: Vec<(&'w NodePool, String)>,
+    /// Pools that can host no pod.
+    pub(super) barren: Vec<Barren<'w>>,
 }
 
 pub(super) fn build<'w, C: Cloud>(
@@ -59,8 +60,7 @@ pub(super) fn build<'w, C: Cloud>(
     settings: &Settings,
     pending: &[&'w PodState],
 ) -> Interned<'w> {
-    let respect = settings.preference_policy == PreferencePolicy::Respect;
-    let (mut kinds, pods, invalid) = classes::read(world, pending, respect);
+    let (mut kinds, pods, invalid) = classes::read(world, settings, pending);
     let (pools, barren) = pools::pools(world, cloud);
     let mut daemons = daemons::daemons(world);
     let contested = ports::contest(&mut kinds, &mut daemons);
@@ -76,10 +76,14 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let mut types: Vec<Arc<CloudType>> = Vec::new();
     let mut numbers: BTreeMap<*const CloudType, usize> = BTreeMap::new();
+    let mut seen: BTreeSet<*const Arc<CloudType>> = BTreeSet::new();
     for (pool, rows) in &pools {
         vocabulary.learn(&pool_requirements(pool));
         vocabulary.resources.extend(pool.spec.limits.iter().flatten().map(|(name, _)| name.clone()));
-        for row in rows {
+        if !seen.insert(rows.as_ptr()) {
+            continue;
+        }
+        for row in rows.iter() {
             numbers.entry(Arc::as_ptr(row)).or_insert_with(|| {
                 types.push(Arc::clone(row));
                 types.len() - 1
@@ -98,6 +102,7 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let words = vocabulary.words();
     let relax_min_values = settings.min_values_policy == MinValuesPolicy::BestEffort;
+    let has_target = |pod: &&&PodState| pod.node_name().is_some() || world.nominated.contains_key(&pod.key);
     let mut interned = Interned {
         problem: Problem { layout: words.layout(), relax_min_values, ..Problem::default() },
         words,
@@ -106,7 +111,7 @@ pub(super) fn build<'w, C: Cloud>(
         invalid,
         nodes: Vec::new(),
         node_index: BTreeMap::new(),
-        placing: pending.iter().map(|pod| &pod.key).filter(|key| world.nominated.contains_key(key)).collect(),
+        placing: pending.iter().filter(|pod| has_target(pod)).map(|pod| &pod.key).collect(),
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),

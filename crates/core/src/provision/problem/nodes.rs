@@ -9,12 +9,12 @@ use karpenter_solver::{Node, Row};
 use super::{Interned, daemons::Daemon};
 use crate::World;
 use crate::resources::{self, Resources};
-use crate::world::{ClaimState, NodeState, PodKey, PodState};
+use crate::world::{ClaimState, Digest, NodeState, PodKey};
 
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then launched claims without a Node.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
-        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
+        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| !world.is_ending(node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
         let expected = expected(world, &self.placing);
         for node in nodes {
@@ -41,7 +41,8 @@ impl Interned<'_> {
         let name_of_claim = claim.map(ClaimState::name).filter(|name| *name != node.name());
         let names = std::iter::once(node.name()).chain(name_of_claim);
         let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
-        let pods: Vec<&PodState> = world.pods_on(node.name()).chain(coming).collect();
+        let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
+        let pods: Vec<&Digest> = bound.chain(coming).collect();
         let labels = node.labels().cloned().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
         let daemons = self.daemons_on(node.taints().iter().filter(|t| !taints::is_ephemeral(t)), &row, daemons);
@@ -92,18 +93,18 @@ impl Interned<'_> {
         row: Row,
         taints: &[Taint],
         mut available: Resources,
-        pods: &[&PodState],
+        pods: &[&Digest],
     ) {
         for pod in pods {
-            available.subtract(pod.requests());
+            available.subtract(&pod.requests);
         }
-        let taken = pods.iter().flat_map(|pod| &pod.digest.ports);
+        let taken = pods.iter().flat_map(|pod| &pod.ports);
         let mut ports: Vec<usize> = taken.map(|port| self.port(port)).collect();
         ports.sort_unstable();
         ports.dedup();
         let taints = taints.iter().map(|taint| self.taint(taint)).collect();
         let available = self.words.amounts(&available);
-        let volumes = self.volumes_of(world, pods.iter().map(|pod| &*pod.digest));
+        let volumes = self.volumes_of(world, pods.iter().copied());
         let volume_room = self.volume_room(world, name, &volumes);
         self.node_index.insert(name.to_owned(), self.nodes.len());
         self.nodes.push(name.to_owned());
@@ -137,11 +138,6 @@ fn to_come(world: &World, node: &NodeState, daemons: &[&Daemon]) -> Resources {
     expected
 }
 
-/// A node that is not on its way out.
-fn stays(world: &World, node: &NodeState) -> bool {
-    !node.is_deleting() && world.claim_of(node).is_none_or(|claim| !claim.is_deleting())
-}
-
 /// Amounts the claim promises where the node has none yet.
 fn fill(available: &mut Resources, claim: &ClaimState) {
     let promised = claim.claim.status.as_ref().and_then(|status| status.allocatable.as_ref());
@@ -154,15 +150,19 @@ fn fill(available: &mut Resources, claim: &ClaimState) {
     }
 }
 
-/// By node or claim: the pods that earlier rounds sent there and that are not bound yet.
-type Expected<'w> = BTreeMap<&'w str, Vec<&'w PodState>>;
+/// By node or claim: what earlier rounds sent there. Pods that are not bound yet or have to leave their node (any other
+/// that is bound is no longer nominated), and replacements of those that have left.
+type Expected<'w> = BTreeMap<&'w str, Vec<&'w Digest>>;
 
 fn expected<'w>(world: &'w World, placing: &BTreeSet<&PodKey>) -> Expected<'w> {
     let mut all = Expected::new();
     for (key, nomination) in world.nominated.iter().filter(|(key, _)| !placing.contains(key)) {
-        if let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none()) {
-            all.entry(nomination.target.as_str()).or_default().push(pod);
+        if let Some(pod) = world.pods.get(key) {
+            all.entry(nomination.target.as_str()).or_default().push(&pod.digest);
         }
+    }
+    for vacated in &world.vacated {
+        all.entry(vacated.target.as_str()).or_default().push(&vacated.digest);
     }
     all
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
 use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
+use rustc_hash::FxHashMap;
 
 use super::Interned;
 use super::classes::Kind;
@@ -257,7 +258,7 @@ impl Interned<'_> {
 
     /// Counts the pods that have a place already.
     fn count_placed(&mut self, world: &World, counters: &Counters<'_>) {
-        let mut counted: rustc_hash::FxHashMap<*const Digest, Vec<usize>> = rustc_hash::FxHashMap::default();
+        let mut counted: FxHashMap<*const Digest, Vec<usize>> = FxHashMap::default();
         for pod in world.pods.values() {
             let Some(target) = target(world, pod).filter(|_| is_placed(world, &self.placing, pod)) else { continue };
             let by = counted
@@ -332,8 +333,9 @@ fn is_placed(world: &World, placing: &BTreeSet<&PodKey>, pod: &PodState) -> bool
     !pod.is_terminal() && !pod.is_terminating() && !placing.contains(&pod.key) && target(world, pod).is_some()
 }
 
+/// Where it is, or will be: a pod that is nominated although it is bound has to leave.
 fn target<'w>(world: &'w World, pod: &'w PodState) -> Option<&'w str> {
-    pod.node_name().or_else(|| world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()))
+    world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()).or_else(|| pod.node_name())
 }
 
 /// The value of a label of a node, or of a claim whose node is still to come.

@@ -36,11 +36,13 @@ impl Words {
 
     /// The bits a requirement allows.
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
-        let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
-        let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
-        if requirement.complement {
-            bits.push(Layout::OTHER);
-        }
+        let mut bits: Vec<usize> = if requirement.complement {
+            let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
+            known.map(|(at, _)| at + Layout::FIRST).chain([Layout::OTHER]).collect()
+        } else {
+            let listed = requirement.values.iter().filter(|value| requirement.has(value));
+            listed.filter_map(|value| self.bit(key, value)).collect()
+        };
         if requirement.allows_absence() {
             bits.push(Layout::ABSENT);
         }
