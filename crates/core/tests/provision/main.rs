@@ -15,6 +15,8 @@ mod ports;
 #[cfg(test)]
 mod priority;
 #[cfg(test)]
+mod reserved;
+#[cfg(test)]
 mod starved;
 #[cfg(test)]
 mod verdicts;
