@@ -48,7 +48,9 @@ impl HostPort {
 impl Digest {
     pub(super) fn new(pod: &Pod, spec: &PodSpec, requests: Resources) -> Self {
         let mut ports: Vec<HostPort> = Vec::new();
-        for port in spec.containers.iter().flat_map(|container| container.ports.iter().flatten()) {
+        // Sidecars stay; other init containers are gone before the pod takes up its ports for good.
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
             if let Some(number) = port.host_port.filter(|port| *port > 0) {
                 let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
                 ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });
