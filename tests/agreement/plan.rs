@@ -1,0 +1,175 @@
+//! What our scheduler makes of a cluster: a node for every pod that it places, and the nodes it buys for them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail, ensure};
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
+use karpenter_api::conditions::Condition;
+use karpenter_api::{NodeClaim, NodePool, labels, taints};
+use karpenter_core::cloud::{InstanceType, Offering};
+use karpenter_core::provision;
+use karpenter_core::world::PodKey;
+use karpenter_core::{
+    Change, Deed, Kind, KubeWrite, Object, Observation, Requirement, Requirements, Resources, Settings, Timestamp,
+    World, resources,
+};
+use serde_json::{Value, json};
+
+use crate::cloud::{Catalogue, bought_labels, fixed_labels};
+use crate::dice::Dice;
+
+/// A cluster as the API server has it.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) pools: Vec<NodePool>,
+    pub(crate) daemons: Vec<DaemonSet>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Node of each pod that has a place.
+    pub(crate) places: BTreeMap<PodKey, String>,
+    /// Nodes to create.
+    pub(crate) nodes: Vec<Value>,
+    /// Why each other pod has none.
+    pub(crate) unplaced: BTreeMap<PodKey, String>,
+}
+
+/// Plans all pods behind a scheduling gate as if they had been found unschedulable.
+pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result<Plan> {
+    let settings = Settings::default();
+    let now = Timestamp::from_second(1_767_225_660)?;
+    let world = world(cluster, now);
+    let Some(due) = world.batch.due_at(&settings) else { bail!("no pod waits for a node") };
+    let now = due.max(now).checked_add(SignedDuration::from_millis(1))?;
+    let decision = provision::decide(&world, cloud, &settings, now);
+    let mut plan = Plan::default();
+    for action in &decision.actions {
+        if let Deed::Kube(KubeWrite::Create { object, body }) = &action.deed {
+            let claim: NodeClaim = serde_json::from_value(body.clone()).with_context(|| object.to_string())?;
+            plan.nodes.push(node(&claim, cloud, dice).with_context(|| format!("claim {body}"))?);
+        }
+    }
+    for learned in decision.learned {
+        let Observation::Planned(round) = learned else { continue };
+        plan.places.extend(round.nominated);
+        for (claim, pods) in round.claims {
+            plan.places.extend(pods.into_iter().map(|pod| (pod, claim.clone())));
+        }
+        plan.unplaced.extend(round.unschedulable.into_iter().map(|(pod, why)| (pod, why.to_string())));
+    }
+    for pod in world.pods.values().filter(|pod| pod.is_provisionable()) {
+        let told = plan.places.contains_key(&pod.key) || plan.unplaced.contains_key(&pod.key);
+        ensure!(told, "pod {}: it has neither a place nor a verdict", pod.key);
+    }
+    Ok(plan)
+}
+
+fn world(cluster: Cluster, now: Timestamp) -> World {
+    let nodes = cluster.nodes.into_iter().map(|node| Object::Node(Box::new(node)));
+    let pools = cluster.pools.into_iter().map(|pool| Object::NodePool(Box::new(ready(pool))));
+    let daemons = cluster.daemons.into_iter().map(|daemon| Object::DaemonSet(Box::new(daemon)));
+    let pods = cluster.pods.into_iter().map(|pod| Object::Pod(Box::new(waiting(pod))));
+    let mut world = World::default();
+    for object in nodes.chain(pools).chain(daemons).chain(pods) {
+        world.apply(Observation::Kube(Change::Applied(object)), now);
+    }
+    let names = |kind| match kind {
+        Kind::Pod => world.pods.keys().map(ToString::to_string).collect(),
+        Kind::Node => world.nodes.keys().cloned().collect(),
+        Kind::NodePool => world.pools.keys().cloned().collect(),
+        Kind::DaemonSet => world.daemons.keys().cloned().collect(),
+        Kind::NodeClaim | Kind::NodeClass => Vec::new(),
+    };
+    for (kind, names) in Kind::ALL.map(|kind| (kind, names(kind))) {
+        world.apply(Observation::Listed { kind, names }, now);
+    }
+    world
+}
+
+/// The pool as its controller would have judged it.
+fn ready(mut pool: NodePool) -> NodePool {
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let condition: Option<Condition> = serde_json::from_value(condition).ok();
+    pool.status.get_or_insert_default().conditions = condition.map(|condition| vec![condition]);
+    pool
+}
+
+/// A pod behind a gate as if there were none and kube-scheduler had found no node.
+fn waiting(mut pod: Pod) -> Pod {
+    let Some(spec) = &mut pod.spec else { return pod };
+    if spec.scheduling_gates.take().is_some() {
+        pod.status.get_or_insert_default().conditions = Some(vec![PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: Some("Unschedulable".to_owned()),
+            ..PodCondition::default()
+        }]);
+    }
+    pod
+}
+
+/// A node as a launch of the claim may bring it: whatever the claim leaves open is for the dice.
+fn node(claim: &NodeClaim, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result<Value> {
+    let mut wanted = Requirements::default();
+    for spec in &claim.spec.requirements {
+        wanted.add(labels::normalized(&spec.key), Requirement::from_spec(spec));
+    }
+    let listed = wanted.get(labels::INSTANCE_TYPE).context("requirements: expected a list of instance types")?;
+    let mut choices: Vec<(&InstanceType, &Offering)> = Vec::new();
+    for name in &listed.values {
+        let kind = cloud.get(name).with_context(|| format!("instance type {name}: not in the catalogue"))?;
+        if wanted.intersects(&kind.requirements).is_err() {
+            continue;
+        }
+        let allows = |offering: &&Offering| {
+            let is_open = |(key, value): &(&str, String)| wanted.get(key).is_none_or(|one| one.has(value));
+            offering.available && bought_labels(offering).iter().all(is_open)
+        };
+        choices.extend(kind.offerings.iter().filter(allows).map(|offering| (kind, offering)));
+    }
+    ensure!(!choices.is_empty(), "no type and offering is left that the claim allows");
+    let (kind, offering) = *dice.pick(&choices);
+    let name = claim.metadata.name.clone().unwrap_or_default();
+    let mut all = claim.metadata.labels.clone().unwrap_or_default();
+    all.extend(fixed_labels(kind));
+    all.extend(bought_labels(offering).map(|(key, value)| (key.to_owned(), value)));
+    all.extend([labels::REGISTERED, labels::INITIALIZED].map(|key| (key.to_owned(), "true".to_owned())));
+    let standing: Vec<Taint> = claim.spec.taints.iter().flatten().map(taints::to_core).collect();
+    Ok(node_object(&name, all, &standing, kind))
+}
+
+/// A Node as its kubelet would have registered it, Ready.
+pub(crate) fn node_object(
+    name: &str,
+    mut all: BTreeMap<String, String>,
+    standing: &[Taint],
+    kind: &InstanceType,
+) -> Value {
+    all.insert(labels::HOSTNAME.to_owned(), name.to_owned());
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": all },
+        "spec": { "taints": standing, "providerID": format!("test:///{name}") },
+        "status": {
+            "capacity": quantities(&kind.capacity),
+            "allocatable": quantities(&kind.allocatable),
+            "conditions": [{
+                "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+                "lastHeartbeatTime": Timestamp::now().strftime("%FT%TZ").to_string(),
+                "lastTransitionTime": Timestamp::now().strftime("%FT%TZ").to_string(),
+            }],
+        },
+    })
+}
+
+fn quantities(amounts: &Resources) -> BTreeMap<String, String> {
+    let text = |name: &str, amount: i64| resources::quantity(name, amount).to_string();
+    amounts.0.iter().map(|(name, amount)| (name.clone(), text(name, *amount))).collect()
+}
