@@ -4,6 +4,8 @@
 //! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
 //! ```
 
+#[cfg(test)]
+mod legal;
 mod plan;
 mod pods;
 mod problem;

@@ -8,6 +8,7 @@ use karpenter_solver::Node;
 
 use super::{Interned, daemons::Daemon};
 use crate::World;
+use crate::provision::pods::NODE_NAME;
 use crate::resources::{self, Resources};
 use crate::world::{ClaimState, NodeState};
 
@@ -43,7 +44,8 @@ impl Interned<'_> {
             available.subtract(pod.requests());
             ports.extend(pod.digest.ports.iter().map(|port| self.port(port)));
         }
-        let labels = node.labels().cloned().unwrap_or_default();
+        let mut labels = node.labels().cloned().unwrap_or_default();
+        labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
         let row = self.words.label_row(&self.problem.layout, &labels);
         available.subtract(&self.daemons_to_come(world, node, &row, daemons));
         for name in [Some(node.name()), claim.map(ClaimState::name)].into_iter().flatten() {
