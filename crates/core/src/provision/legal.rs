@@ -139,3 +139,16 @@ fn a_selector_that_contradicts_the_affinity_allows_no_node() {
     pod["spec"]["nodeSelector"] = json!({ "team": "y" });
     assert_eq!(on(&plan(&json!([]), &["a"], &[pod]).places), []);
 }
+
+#[test]
+fn one_pod_must_be_meant_by_all_terms_of_an_affinity() {
+    let term = |key: &str, value: &str| json!({ "topologyKey": labels::ZONE, "labelSelector": { "matchLabels": { key: value } } });
+    let follower = json!({ "spec": { "affinity": { "podAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term("app", "x"), term("tier", "y")],
+    }}}});
+    let one = |own: Value| json!({ "labels": own, "spec": {} });
+    let apart = [follower.clone(), one(json!({ "app": "x" })), one(json!({ "tier": "y" }))];
+    assert_eq!(on(&plan(&json!([]), &["a"], &apart).places), [("p1", "a"), ("p2", "a")]);
+    let both = [follower, one(json!({ "app": "x", "tier": "y" }))];
+    assert_eq!(on(&plan(&json!([]), &["a"], &both).places), [("p0", "a"), ("p1", "a")]);
+}

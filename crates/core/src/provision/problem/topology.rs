@@ -20,8 +20,8 @@ use crate::world::{Digest, PodState};
 /// Whom a counter counts.
 #[derive(Clone, Debug, PartialEq)]
 enum Whom {
-    /// Pods that are meant.
-    Meant(Selects),
+    /// Pods that all of these mean.
+    Meant(Vec<Selects>),
     /// Pods that refuse those that are meant.
     Refusing(Selects),
 }
@@ -126,7 +126,8 @@ impl Counters {
         };
         let says_something = !filter.selector.is_empty() || filter.affinity.is_some() || filter.tolerations.is_some();
         let key = keys::normalized(&spread.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: says_something.then_some(filter) });
+        let counter =
+            self.number(Told { whom: Whom::Meant(vec![whom]), key, filter: says_something.then_some(filter) });
         Rule::Spread {
             counter,
             max_skew: u32::try_from(spread.max_skew).unwrap_or(1),
@@ -136,11 +137,25 @@ impl Counters {
     }
 
     fn of_term(&mut self, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
-        let whom = Selects::of_term(of, term);
-        let counts_self = whom.means(of);
+        let whom = vec![Selects::of_term(of, term)];
+        if apart { Rule::Apart { counter: self.of_whom(whom, term) } } else { self.together(of, whom, term) }
+    }
+
+    /// Terms of one pod's required affinity: each wants a pod that all of them mean (kube-scheduler's
+    /// inter-pod affinity), in its own domain.
+    fn of_terms(&mut self, of: &Digest) -> Vec<Rule> {
+        let whom: Vec<Selects> = required_affinity(of).map(|term| Selects::of_term(of, term)).collect();
+        required_affinity(of).map(|term| self.together(of, whom.clone(), term)).collect()
+    }
+
+    fn together(&mut self, of: &Digest, whom: Vec<Selects>, term: &PodAffinityTerm) -> Rule {
+        let counts_self = whom.iter().all(|selects| selects.means(of));
+        Rule::Together { counter: self.of_whom(whom, term), counts_self }
+    }
+
+    fn of_whom(&mut self, whom: Vec<Selects>, term: &PodAffinityTerm) -> usize {
         let key = keys::normalized(&term.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: None });
-        if apart { Rule::Apart { counter } } else { Rule::Together { counter, counts_self } }
+        self.number(Told { whom: Whom::Meant(whom), key, filter: None })
     }
 
     fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
@@ -152,7 +167,7 @@ impl Counters {
     fn counts(&self, at: usize, of: &Digest) -> bool {
         let told = &self.told[at];
         match &told.whom {
-            Whom::Meant(selects) => selects.means(of),
+            Whom::Meant(whom) => whom.iter().all(|selects| selects.means(of)),
             Whom::Refusing(whom) => required_anti_affinity(of)
                 .any(|term| keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term) == *whom),
         }
@@ -172,7 +187,7 @@ impl Rules {
         let (hard, soft): (Vec<_>, Vec<_>) =
             of.spreads.iter().partition(|spread| spread.when_unsatisfiable == "DoNotSchedule");
         let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread)).collect();
-        all.extend(required_affinity(of).map(|term| counters.of_term(of, term, false)));
+        all.extend(counters.of_terms(of));
         all.extend(required_anti_affinity(of).map(|term| counters.of_term(of, term, true)));
         Self {
             hard: all,
