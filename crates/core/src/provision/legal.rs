@@ -152,3 +152,19 @@ fn one_pod_must_be_meant_by_all_terms_of_an_affinity() {
     let both = [follower, one(json!({ "app": "x", "tier": "y" }))];
     assert_eq!(on(&plan(&json!([]), &["a"], &both).places), [("p0", "a"), ("p1", "a")]);
 }
+
+#[test]
+fn a_label_that_must_exist_has_a_value_that_pool_and_pods_allow() {
+    let exists = json!([{ "key": "rack", "operator": "Exists" }]);
+    let value = |operator: &str, values: Value| {
+        let asked = json!({ "matchExpressions": [{ "key": "rack", "operator": operator, "values": values }] });
+        let planned = plan(&exists, &[], &[by_affinity(&asked)]);
+        assert_eq!(on(&planned.places), [("p0", "bought")]);
+        planned.claims[0]["rack"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(value("Gt", json!(["7"])), "8");
+    assert_eq!(value("Lt", json!(["7"])), "6");
+    assert_eq!(value("In", json!(["7"])), "7");
+    assert_ne!(value("NotIn", json!(["0"])), "0");
+    assert!(!value("Exists", json!(null)).is_empty());
+}

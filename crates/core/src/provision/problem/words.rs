@@ -38,7 +38,8 @@ impl Words {
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
         let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
         let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
-        if requirement.complement {
+        // Of the numbers within bounds, the bounds themselves are known and stand for all.
+        if requirement.complement && requirement.gte.is_none() && requirement.lte.is_none() {
             bits.push(Layout::OTHER);
         }
         if requirement.allows_absence() {
@@ -114,6 +115,7 @@ impl Vocabulary {
                     known.insert(value.clone());
                 }
             }
+            known.extend(requirement.gte.into_iter().chain(requirement.lte).map(|bound| bound.to_string()));
         }
     }
 
