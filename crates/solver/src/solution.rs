@@ -46,6 +46,8 @@ pub struct Claim {
 #[derive(Clone, Debug, Default)]
 pub struct Solution {
     pub places: Vec<Place>,
+    /// Pods that have a place, in an order in which each may be bound after those before it.
+    pub order: Vec<usize>,
     pub claims: Vec<Claim>,
     /// For every class that has a pod with no place: a verdict by pool.
     pub verdicts: Vec<(usize, Vec<PoolVerdict>)>,
@@ -103,7 +105,8 @@ fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {
     failed.sort_unstable();
     failed.dedup();
     let verdicts = failed.into_iter().map(|class| (class, explain(problem, &mut packer, class))).collect();
-    Solution { places, claims, verdicts }
+    let order = packer.order.iter().copied().filter(|pod| places[*pod] != Place::Nowhere).collect();
+    Solution { places, order, claims, verdicts }
 }
 
 fn claim(problem: &Problem, packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {

@@ -45,9 +45,11 @@ pub(super) fn act<C>(
     }
     let verdicts: BTreeMap<usize, Verdict> =
         solution.verdicts.iter().map(|(class, said)| (*class, verdict(interned, *class, said))).collect();
-    for (at, place) in solution.places.iter().enumerate() {
+    // Facts come in the order in which the pods can be bound.
+    let nowhere = (0..solution.places.len()).filter(|at| solution.places[*at] == Place::Nowhere);
+    for at in solution.order.iter().copied().chain(nowhere) {
         let pod = interned.pods[at];
-        let (node, claim) = match place {
+        let (node, claim) = match &solution.places[at] {
             Place::Node(node) => {
                 let name = interned.nodes[*node].clone();
                 round.nominated.insert(pod.key.clone(), name.clone());
