@@ -1,6 +1,6 @@
 //! One control plane for all workloads, emptied between them, and what kube-scheduler says of a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -24,8 +24,6 @@ use crate::workload::{CORDONED, NAMESPACES, RUNTIME, Workload};
 const SOON: Duration = Duration::from_secs(30);
 /// Nothing was bound for so long, and kube-scheduler has refused every pod that is left: nothing will be.
 const STUCK_AFTER: Duration = Duration::from_millis(2500);
-/// So many orders of the pods are tried before a plan counts as impossible.
-const ORDERS: usize = 4;
 
 pub(crate) struct Court {
     client: Client,
@@ -39,9 +37,9 @@ pub(crate) type Refused = BTreeMap<PodKey, String>;
 pub(crate) enum Judgement {
     /// Every pod is where it was planned.
     Agrees,
-    /// So it is if the pods come in another order than they happened to.
+    /// So it is if the pods come in the order in which they were planned, but not in the one they happened to.
     AgreesInOrder,
-    /// In no order that was tried.
+    /// These cannot be bound where they were planned.
     Refuses(Refused),
 }
 
@@ -96,28 +94,16 @@ impl Court {
         if refused.is_empty() {
             return Ok(Judgement::Agrees);
         }
-        // A plan says where, not when: apps that were bound first may shut out others that had to come first.
-        let mut waves: Vec<BTreeSet<String>> = Vec::new();
-        for _ in 0..ORDERS {
-            let stuck: BTreeSet<String> = refused.keys().map(app).collect();
-            for wave in &mut waves {
-                wave.retain(|app| !stuck.contains(app));
-            }
-            waves.insert(0, stuck);
-            self.recreate(workload, plan).await?;
-            for wave in &waves {
-                let pods: Vec<&PodKey> = plan.places.keys().filter(|pod| wave.contains(&app(pod))).collect();
-                try_join_all(pods.iter().map(|pod| self.release(pod, plan.places.get(pod)))).await?;
-                self.looked_at(&pods).await?;
-            }
-            let rest = plan.places.iter().filter(|(pod, _)| !waves.iter().any(|wave| wave.contains(&app(pod))));
-            try_join_all(rest.map(|(pod, node)| self.release(pod, Some(node)))).await?;
-            refused = self.settled(workload, plan).await?;
-            if refused.is_empty() {
-                return Ok(Judgement::AgreesInOrder);
+        // Pods that happened to be bound first may shut out others: what counts is that there is an order, ours.
+        self.recreate(workload, plan).await?;
+        for pod in &plan.order {
+            self.release(pod, plan.places.get(pod)).await?;
+            if let Some(refusal) = self.looked_at(pod).await? {
+                return Ok(Judgement::Refuses(Refused::from([(pod.clone(), refusal)])));
             }
         }
-        Ok(Judgement::Refuses(refused))
+        refused = self.settled(workload, plan).await?;
+        Ok(if refused.is_empty() { Judgement::AgreesInOrder } else { Judgement::Refuses(refused) })
     }
 
     /// The same pods on the same nodes, wherever kube-scheduler likes: those that it leaves without a node.
@@ -153,18 +139,19 @@ impl Court {
         Ok(())
     }
 
-    /// kube-scheduler has bound these pods, or refused them and changes its mind no more.
-    async fn looked_at(&self, wave: &[&PodKey]) -> anyhow::Result<()> {
-        let mut bound_last = (0, Instant::now());
-        until("kube-scheduler looks at a wave of pods", SOON, async || {
-            let pods = self.pods().await?;
-            let (bound, rest): (Vec<_>, Vec<_>) =
-                pods.iter().filter(|pod| wave.contains(&&pod_key(pod))).partition(|pod| node_of(pod).is_some());
-            if bound.len() != bound_last.0 {
-                bound_last = (bound.len(), Instant::now());
-            }
-            let rests = rest.iter().all(|pod| is_refused(pod)) && bound_last.1.elapsed() > STUCK_AFTER / 2;
-            Ok(Seen::holds(rest.is_empty() || rests, rest.iter().map(|pod| refusal(pod)).collect::<Vec<_>>()))
+    /// kube-scheduler has bound the pod, or refused it for so long that no event will change its mind; then why.
+    async fn looked_at(&self, pod: &PodKey) -> anyhow::Result<Option<String>> {
+        let api = self.in_namespace::<Pod>(&pod.namespace);
+        let since = Instant::now();
+        until(&format!("kube-scheduler looks at {pod}"), SOON, async || {
+            let pod = api.get(&pod.name).await?;
+            Ok(if node_of(&pod).is_some() {
+                Seen::Done(None)
+            } else if is_refused(&pod) && since.elapsed() > STUCK_AFTER {
+                Seen::Done(Some(refusal(&pod)))
+            } else {
+                Seen::NotYet(refusal(&pod))
+            })
         })
         .await
     }
@@ -276,11 +263,6 @@ impl Court {
         })
         .await
     }
-}
-
-/// Pods of one app are `<app>-<number>`.
-fn app(pod: &PodKey) -> String {
-    pod.name.rsplit_once('-').map_or_else(|| pod.name.clone(), |(app, _)| app.to_owned())
 }
 
 async fn create<K>(api: &Api<K>, object: &Value) -> anyhow::Result<K>

@@ -37,14 +37,14 @@ struct Tally {
     pods: usize,
     placed: usize,
     nodes: usize,
-    /// Workloads that agree, but not in every order of their pods.
+    /// Workloads that agree in our order of the pods, but not in every other.
     in_order: Vec<u64>,
     /// Workloads that kube-scheduler binds completely when it is left alone.
     alone: usize,
     /// Pods that it leaves without a node then, by what it says.
     crowded_out: BTreeMap<String, usize>,
     kinds: BTreeMap<String, usize>,
-    failures: Vec<String>,
+    failures: Vec<u64>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,13 +55,12 @@ async fn kube_scheduler_binds_every_pod_where_it_was_planned() -> anyhow::Result
     let others = others()?;
     for seed in others.clone().unwrap_or(SEEDS) {
         let workload = Workload::random(seed);
-        let tried = tally.hear(&court, &workload).await;
-        if let Err(error) = tried {
-            tally.failures.push(described(&workload, None, &format!("{error:#}")));
+        if let Err(error) = tally.hear(&court, &workload).await {
+            tally.fail(&workload, None, &format!("{error:#}"));
         }
     }
     tally.report(began);
-    ensure!(tally.failures.is_empty(), "{} workloads failed:\n{}", tally.failures.len(), tally.failures.join("\n"));
+    ensure!(tally.failures.is_empty(), "workloads failed, by seed (details above): {:?}", tally.failures);
     if others.is_some() {
         return Ok(());
     }
@@ -85,10 +84,11 @@ impl Tally {
             Judgement::Agrees => "agrees",
             Judgement::AgreesInOrder => {
                 self.in_order.push(workload.seed);
-                "agrees in one order"
+                "agrees in our order"
             }
             Judgement::Refuses(refused) => {
-                self.failures.push(described(workload, Some(&plan), &format!("{refused:#?}")));
+                let told: Vec<String> = refused.iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
+                self.fail(workload, Some(&plan), &told.join("\n"));
                 "refuses"
             }
         };
@@ -121,6 +121,23 @@ impl Tally {
         Ok(())
     }
 
+    /// Shows everything that is needed to see a failure again.
+    fn fail(&mut self, workload: &Workload, plan: Option<&Plan>, what: &str) {
+        self.failures.push(workload.seed);
+        println!("── seed {} ({OTHERS}={} tries it alone):", workload.seed, workload.seed);
+        println!("{what}");
+        for (pod, node) in plan.iter().flat_map(|plan| &plan.places) {
+            println!("planned: {pod} → {node}");
+        }
+        for object in workload.manifests() {
+            println!("{object}");
+        }
+        for node in plan.iter().flat_map(|plan| &plan.nodes) {
+            println!("bought: {node}");
+        }
+        println!("── end of seed {}", workload.seed);
+    }
+
     fn report(&self, began: Instant) {
         let Self { workloads, pods, placed, nodes, in_order, alone, .. } = self;
         println!(
@@ -128,7 +145,7 @@ impl Tally {
             began.elapsed().as_secs_f64()
         );
         println!("placed pods by constraint: {:?}", self.kinds);
-        println!("in one order only: {in_order:?}");
+        println!("in our order only: {in_order:?}");
         println!("left alone, kube-scheduler binds {alone} workloads completely; else pods are left because of:");
         for (why, count) in &self.crowded_out {
             println!("{count:6}  {why}");
@@ -140,17 +157,6 @@ impl Tally {
 fn reason(message: &str) -> String {
     let told = message.split(". ").next().unwrap_or_default();
     told.chars().filter(|c| !c.is_ascii_digit()).collect()
-}
-
-/// Everything that is needed to see a failure again.
-fn described(workload: &Workload, plan: Option<&Plan>, what: &str) -> String {
-    let mut all = vec![format!("── seed {} ({OTHERS}={} tries it): {what}", workload.seed, workload.seed)];
-    for (pod, node) in plan.iter().flat_map(|plan| &plan.places) {
-        all.push(format!("planned: {pod} → {node}"));
-    }
-    all.extend(workload.manifests().map(ToString::to_string));
-    all.extend(plan.iter().flat_map(|plan| &plan.nodes).map(|node| format!("bought: {node}")));
-    all.join("\n")
 }
 
 /// The seeds that the environment names.

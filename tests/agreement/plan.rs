@@ -6,14 +6,15 @@ use anyhow::{Context, bail, ensure};
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::conditions::Condition;
 use karpenter_api::{NodeClaim, NodePool, labels, taints};
 use karpenter_core::cloud::{InstanceType, Offering};
 use karpenter_core::provision;
 use karpenter_core::world::PodKey;
 use karpenter_core::{
-    Change, Deed, Kind, KubeWrite, Object, Observation, Requirement, Requirements, Resources, Settings, Timestamp,
-    World, resources,
+    Change, Deed, Fact, Kind, KubeWrite, Object, Observation, Requirement, Requirements, Resources, Settings,
+    Timestamp, World, resources,
 };
 use serde_json::{Value, json};
 
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Plan {
     /// Node of each pod that has a place.
     pub(crate) places: BTreeMap<PodKey, String>,
+    /// These pods in the order in which the scheduler placed them.
+    pub(crate) order: Vec<PodKey>,
     /// Nodes to create.
     pub(crate) nodes: Vec<Value>,
     /// Why each other pod has none.
@@ -54,6 +57,11 @@ pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyh
             plan.nodes.push(node(&claim, cloud, dice).with_context(|| format!("claim {body}"))?);
         }
     }
+    for fact in &decision.facts {
+        if let Fact::PodNominated { pod, .. } = fact {
+            plan.order.push(PodKey { namespace: pod.namespace.clone(), name: pod.name.clone() });
+        }
+    }
     for learned in decision.learned {
         let Observation::Planned(round) = learned else { continue };
         plan.places.extend(round.nominated);
@@ -62,6 +70,12 @@ pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyh
         }
         plan.unplaced.extend(round.unschedulable.into_iter().map(|(pod, why)| (pod, why.to_string())));
     }
+    ensure!(
+        plan.order.len() == plan.places.len(),
+        "{} pods are told of, {} placed",
+        plan.order.len(),
+        plan.places.len()
+    );
     for pod in world.pods.values().filter(|pod| pod.is_provisionable()) {
         let told = plan.places.contains_key(&pod.key) || plan.unplaced.contains_key(&pod.key);
         ensure!(told, "pod {}: it has neither a place nor a verdict", pod.key);
@@ -93,6 +107,7 @@ fn world(cluster: Cluster, now: Timestamp) -> World {
 
 /// The pool as its controller would have judged it.
 fn ready(mut pool: NodePool) -> NodePool {
+    identify(&mut pool.metadata);
     let condition = json!({
         "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
@@ -101,8 +116,18 @@ fn ready(mut pool: NodePool) -> NodePool {
     pool
 }
 
+/// What a plan looks at of an object's identity must not differ from run to run.
+fn identify(meta: &mut ObjectMeta) {
+    let name =
+        format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let seed = name.bytes().fold(0, |sum: u64, byte| Dice::new(sum ^ u64::from(byte)).roll());
+    meta.uid = Some(format!("{seed:016x}"));
+    meta.creation_timestamp = None;
+}
+
 /// A pod behind a gate as if there were none and kube-scheduler had found no node.
 fn waiting(mut pod: Pod) -> Pod {
+    identify(&mut pod.metadata);
     let Some(spec) = &mut pod.spec else { return pod };
     if spec.scheduling_gates.take().is_some() {
         pod.status.get_or_insert_default().conditions = Some(vec![PodCondition {
