@@ -10,6 +10,12 @@ use crate::workload::{NAMESPACES, RACK, RUNTIME, TAINTS, TEAM, TEAMS, label};
 /// Terms whose namespaceSelector has labels: planned once the labels of namespaces are watched.
 const SELECT_NAMESPACES_BY_LABELS: bool = false;
 
+/// Daemons with a host port: planned once ports of daemons count.
+pub(crate) const DAEMONS_TAKE_PORTS: bool = false;
+/// The port of daemons. Pods that run from the start leave it alone: a daemon may come later than they.
+pub(crate) const DAEMON_PORT: u16 = 9090;
+const PORTS: &[u16] = if DAEMONS_TAKE_PORTS { &[8080, 8081, DAEMON_PORT] } else { &[8080, 8081] };
+
 /// On a pod: the kinds of constraints it has.
 pub(crate) const KINDS: &str = "agreement.karpenter-rs.dev/kinds";
 
@@ -151,7 +157,7 @@ pub(crate) fn running(dice: &mut Dice, node: &Value, apps: usize) -> Vec<Value> 
             pod.push(&["affinity", "podAntiAffinity", REQUIRED], term);
         }
         if number == 0 && dice.chance(30) {
-            pod.spec["containers"][0]["ports"] = json!([port(dice)]);
+            pod.spec["containers"][0]["ports"] = json!([port(dice, &PORTS[..2])]);
         }
         let mut object = pod.object(&format!("{name}-{number}"));
         if dice.chance(10) {
@@ -216,7 +222,7 @@ fn requests(dice: &mut Dice, pod: &mut Pod) {
                 }
                 if *name == "side-a" && dice.chance(30) {
                     pod.is("sidecar host port");
-                    one["ports"] = json!([port(dice)]);
+                    one["ports"] = json!([port(dice, PORTS)]);
                 }
                 pod.push(&["initContainers"], one);
             }
@@ -509,8 +515,8 @@ fn preferred_pods(dice: &mut Dice, pod: &mut Pod, at: usize, apps: usize) {
     pod.push(&["affinity", which, PREFERRED], weighted);
 }
 
-fn port(dice: &mut Dice) -> Value {
-    let number = *dice.pick(&[8080, 8081]);
+fn port(dice: &mut Dice, of: &[u16]) -> Value {
+    let number = *dice.pick(of);
     let mut one = json!({ "containerPort": number, "hostPort": number, "protocol": dice.pick(&["TCP", "TCP", "UDP"]) });
     if dice.chance(40) {
         one["hostIP"] = json!(dice.pick(&["127.0.0.1", "10.0.0.1", "0.0.0.0"]));
@@ -520,5 +526,5 @@ fn port(dice: &mut Dice) -> Value {
 
 fn host_ports(dice: &mut Dice, pod: &mut Pod, _: usize, _: usize) {
     pod.is("host port");
-    pod.spec["containers"][0]["ports"] = json!([port(dice)]);
+    pod.spec["containers"][0]["ports"] = json!([port(dice, PORTS)]);
 }

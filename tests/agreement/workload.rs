@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cloud::{ARCHS, CAPACITY_TYPES, Catalogue, ZONES, bought_labels, fixed_labels};
 use crate::dice::Dice;
 use crate::plan::node_object;
-use crate::pods;
+use crate::pods::{self, DAEMON_PORT, DAEMONS_TAKE_PORTS};
 
 /// Namespaces of all workloads, with a label each.
 pub(crate) const NAMESPACES: [(&str, &str); 2] = [("red", "warm"), ("blue", "cold")];
@@ -172,6 +172,9 @@ fn daemon(dice: &mut Dice, at: u32) -> Value {
     }
     if dice.chance(30) {
         spec["nodeSelector"] = json!({ labels::ARCH: dice.pick(&ARCHS) });
+    }
+    if DAEMONS_TAKE_PORTS && at == 0 {
+        spec["containers"][0]["ports"] = json!([{ "containerPort": DAEMON_PORT, "hostPort": DAEMON_PORT }]);
     }
     let own = json!({ "daemon": name });
     json!({
