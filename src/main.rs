@@ -5,6 +5,7 @@ mod cli;
 mod drive;
 mod observe;
 mod run;
+mod scheduler_config;
 mod serve;
 mod settings;
 mod telemetry;

@@ -50,9 +50,10 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     let (telemetry, registry) = Telemetry::start(&client, &mut tasks)?;
     let health = Health::default();
     serve(options, registry, health.clone(), &mut tasks).await?;
-    observe::start(&client, &events, &mut tasks);
+    observe::start(&client, &settings, &events, &mut tasks);
     let executor = Executor::new(client, wire, events.clone());
-    let driver = Driver { world: World::default(), aws: Aws::new(aws), settings, executor, telemetry, health };
+    let world = World::new(&settings);
+    let driver = Driver { world, aws: Aws::new(aws), settings, executor, telemetry, health };
     let mut driver = tokio::spawn(driver.run(inbox));
     tokio::select! {
         asked = stopped() => asked?,

@@ -8,6 +8,8 @@ use clap::Args;
 use karpenter_aws::AwsSettings;
 use karpenter_core::Settings;
 
+use crate::scheduler_config;
+
 /// Options of the controller.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
@@ -63,6 +65,9 @@ pub(crate) struct Options {
     /// Whether minValues must hold: Strict or BestEffort.
     #[arg(long, env = "MIN_VALUES_POLICY", default_value = "Strict")]
     min_values_policy: String,
+    /// Scheduler configuration as YAML or JSON: podTopologySpread.defaultConstraints, for pods without spread constraints.
+    #[arg(long, env = "SCHEDULER_CONFIG", default_value = "", hide_default_value = true)]
+    scheduler_config: String,
     /// Never provision for pods with dynamic resource claims.
     #[arg(long, env = "IGNORE_DRA_REQUESTS", default_value_t = true, action = clap::ArgAction::Set)]
     ignore_dra_requests: bool,
@@ -131,6 +136,8 @@ impl Options {
             self.preference_policy.parse().map_err(named("--preference-policy (PREFERENCE_POLICY)"))?;
         let min_values_policy =
             self.min_values_policy.parse().map_err(named("--min-values-policy (MIN_VALUES_POLICY)"))?;
+        let default_spreads = scheduler_config::default_spreads(&self.scheduler_config)
+            .context("--scheduler-config (SCHEDULER_CONFIG)")?;
         let signed = |duration: Duration| jiff::SignedDuration::try_from(duration);
         Ok(Settings {
             cluster_name: self.cluster_name.clone(),
@@ -138,6 +145,7 @@ impl Options {
             batch_max: signed(self.batch_max_duration).context("--batch-max-duration")?,
             preference_policy,
             min_values_policy,
+            default_spreads,
         })
     }
 

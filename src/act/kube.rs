@@ -35,7 +35,10 @@ pub(super) async fn write(client: &Client, write: &KubeWrite) -> Result<Written,
         }
         WriteKind::NodeClaim => {
             let wrap = |claim: NodeClaim| Written::Object(Object::NodeClaim(Box::new(claim)));
-            typed(Api::all(client.clone()), write, wrap).await
+            let api = Api::all(client.clone());
+            let KubeWrite::Create { claim, .. } = write else { return typed(api, write, wrap).await };
+            let params = PostParams { field_manager: manager(), ..PostParams::default() };
+            api.create(&params, claim).await.map(wrap).map_err(|error| failure(&error))
         }
         WriteKind::Ec2NodeClass => {
             let wrap = |class: Ec2NodeClass| Written::NodeClass(Box::new(class));
@@ -69,12 +72,6 @@ where
     K: Clone + Debug + DeserializeOwned + Serialize,
 {
     let result = match write {
-        KubeWrite::Create { body, .. } => {
-            let object: K = serde_json::from_value(body.clone())
-                .map_err(|error| Failure::Refused(format!("the object to create is malformed: {error}")))?;
-            let params = PostParams { field_manager: manager(), ..PostParams::default() };
-            api.create(&params, &object).await.map(wrap)
-        }
         KubeWrite::Patch { object, part, patch } => {
             let params = PatchParams { field_manager: manager(), ..PatchParams::default() };
             let patch = Patch::Merge(patch);
@@ -95,6 +92,9 @@ where
         }
         KubeWrite::Evict { object } => {
             return Err(Failure::Refused(format!("{object} cannot be evicted: it is not a pod")));
+        }
+        KubeWrite::Create { object, .. } => {
+            return Err(Failure::Refused(format!("{object} cannot be created: it is not a NodeClaim")));
         }
     };
     match result {

@@ -1,16 +1,23 @@
 //! Watches: each kind's stream becomes observations. One broken object stops nothing.
 
+mod budget;
+mod csinode;
 mod daemonset;
+mod namespace;
 mod node;
 mod nodeclaim;
 mod nodeclass;
 mod nodepool;
+mod persistentvolume;
+mod persistentvolumeclaim;
 mod pod;
+mod selecting;
+mod storageclass;
 
 use std::fmt::Debug;
 
 use futures::StreamExt;
-use karpenter_core::{Change, Kind, Object, Observation};
+use karpenter_core::{Change, Kind, Object, Observation, Settings};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event as WatchEvent};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -23,14 +30,23 @@ use crate::drive::Event;
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 
-/// Starts every watch. They end when the receiver is gone.
-pub(crate) fn start(client: &Client, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+/// Starts every watch that the settings ask for. They end when the receiver is gone.
+pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+    if !settings.default_spreads.is_empty() {
+        selecting::start(client, events, tasks);
+    }
     tasks.spawn(pod::watch(client.clone(), events.clone()));
     tasks.spawn(node::watch(client.clone(), events.clone()));
     tasks.spawn(nodepool::watch(client.clone(), events.clone()));
     tasks.spawn(nodeclaim::watch(client.clone(), events.clone()));
     tasks.spawn(nodeclass::watch(client.clone(), events.clone()));
     tasks.spawn(daemonset::watch(client.clone(), events.clone()));
+    tasks.spawn(budget::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolumeclaim::watch(client.clone(), events.clone()));
+    tasks.spawn(persistentvolume::watch(client.clone(), events.clone()));
+    tasks.spawn(storageclass::watch(client.clone(), events.clone()));
+    tasks.spawn(csinode::watch(client.clone(), events.clone()));
+    tasks.spawn(namespace::watch(client.clone(), events.clone()));
 }
 
 /// How a kind's events are told to the driver.

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, ServiceAccount, Taint};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition, ServiceAccount, Taint,
+};
+use k8s_openapi::api::storage::v1::CSINode;
 use karpenter_api::{NodePool, taints};
 use karpenter_core::world::PodKey;
 use karpenter_harness::{ControlPlane, Parts, Seen, until};
@@ -82,6 +85,10 @@ impl Court {
             nodes: self.nodes().await?,
             pools: pools.list(&ListParams::default()).await?.items,
             daemons: daemons.list(&ListParams::default()).await?.items,
+            namespaces: self.all::<Namespace>().list(&ListParams::default()).await?.items,
+            claims: Api::<PersistentVolumeClaim>::all(self.client.clone()).list(&ListParams::default()).await?.items,
+            volumes: self.all::<PersistentVolume>().list(&ListParams::default()).await?.items,
+            limits: self.all::<CSINode>().list(&ListParams::default()).await?.items,
         })
     }
 

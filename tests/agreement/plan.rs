@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition, Taint};
+use k8s_openapi::api::storage::v1::CSINode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::conditions::Condition;
 use karpenter_api::{NodeClaim, NodePool, labels, taints};
@@ -13,8 +14,8 @@ use karpenter_core::cloud::{InstanceType, Offering};
 use karpenter_core::provision;
 use karpenter_core::world::PodKey;
 use karpenter_core::{
-    Change, Deed, Fact, Kind, KubeWrite, Object, Observation, Requirement, Requirements, Resources, Settings,
-    Timestamp, World, resources,
+    Change, Deed, Fact, KubeWrite, Object, Observation, Requirement, Requirements, Resources, Settings, Timestamp,
+    World, resources,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +29,11 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) pools: Vec<NodePool>,
     pub(crate) daemons: Vec<DaemonSet>,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) claims: Vec<PersistentVolumeClaim>,
+    pub(crate) volumes: Vec<PersistentVolume>,
+    /// How many volumes each node takes.
+    pub(crate) limits: Vec<CSINode>,
 }
 
 #[derive(Debug, Default)]
@@ -46,15 +52,14 @@ pub(crate) struct Plan {
 pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result<Plan> {
     let settings = Settings::default();
     let now = Timestamp::from_second(1_767_225_660)?;
-    let world = world(cluster, now);
+    let world = world(cluster, &settings, now);
     let Some(due) = world.batch.due_at(&settings) else { bail!("no pod waits for a node") };
     let now = due.max(now).checked_add(SignedDuration::from_millis(1))?;
     let decision = provision::decide(&world, cloud, &settings, now);
     let mut plan = Plan::default();
     for action in &decision.actions {
-        if let Deed::Kube(KubeWrite::Create { object, body }) = &action.deed {
-            let claim: NodeClaim = serde_json::from_value(body.clone()).with_context(|| object.to_string())?;
-            plan.nodes.push(node(&claim, cloud, dice).with_context(|| format!("claim {body}"))?);
+        if let Deed::Kube(KubeWrite::Create { claim, .. }) = &action.deed {
+            plan.nodes.push(node(claim, cloud, dice).with_context(|| format!("claim {claim:?}"))?);
         }
     }
     for fact in &decision.facts {
@@ -83,24 +88,22 @@ pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyh
     Ok(plan)
 }
 
-fn world(cluster: Cluster, now: Timestamp) -> World {
+fn world(cluster: Cluster, settings: &Settings, now: Timestamp) -> World {
     let nodes = cluster.nodes.into_iter().map(|node| Object::Node(Box::new(node)));
     let pools = cluster.pools.into_iter().map(|pool| Object::NodePool(Box::new(ready(pool))));
     let daemons = cluster.daemons.into_iter().map(|daemon| Object::DaemonSet(Box::new(daemon)));
     let pods = cluster.pods.into_iter().map(|pod| Object::Pod(Box::new(waiting(pod))));
-    let mut world = World::default();
-    for object in nodes.chain(pools).chain(daemons).chain(pods) {
-        world.apply(Observation::Kube(Change::Applied(object)), now);
+    let namespaces = cluster.namespaces.into_iter().map(|namespace| Object::Namespace(Box::new(namespace)));
+    let claims = cluster.claims.into_iter().map(|claim| Object::PersistentVolumeClaim(Box::new(claim)));
+    let volumes = cluster.volumes.into_iter().map(|volume| Object::PersistentVolume(Box::new(volume)));
+    let limits = cluster.limits.into_iter().map(|limit| Object::CsiNode(Box::new(limit)));
+    let storage = claims.chain(volumes).chain(limits);
+    let mut world = World::new(settings);
+    for kind in world.watched() {
+        world.apply(Observation::Listed { kind, names: Vec::new() }, now);
     }
-    let names = |kind| match kind {
-        Kind::Pod => world.pods.keys().map(ToString::to_string).collect(),
-        Kind::Node => world.nodes.keys().cloned().collect(),
-        Kind::NodePool => world.pools.keys().cloned().collect(),
-        Kind::DaemonSet => world.daemons.keys().cloned().collect(),
-        Kind::NodeClaim | Kind::NodeClass => Vec::new(),
-    };
-    for (kind, names) in Kind::ALL.map(|kind| (kind, names(kind))) {
-        world.apply(Observation::Listed { kind, names }, now);
+    for object in namespaces.chain(storage).chain(nodes).chain(pools).chain(daemons).chain(pods) {
+        world.apply(Observation::Kube(Change::Applied(object)), now);
     }
     world
 }

@@ -10,3 +10,4 @@ mod launch;
 mod manifests;
 mod path;
 mod stage;
+mod volumes;

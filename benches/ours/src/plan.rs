@@ -6,7 +6,6 @@ use anyhow::{Context, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use karpenter_api::{NodeClaim, labels};
-use karpenter_core::action::WriteKind;
 use karpenter_core::cloud::{InstanceType, Price};
 use karpenter_core::provision::{self, Round};
 use karpenter_core::{
@@ -93,15 +92,11 @@ fn read(world: &World, cloud: &FixedCloud, decision: &Decision<()>) -> anyhow::R
     let mut total: Price = 0;
     let mut placed = 0;
     for action in &decision.actions {
-        let Deed::Kube(KubeWrite::Create { object, body }) = &action.deed else {
+        let Deed::Kube(KubeWrite::Create { object, claim }) = &action.deed else {
             continue;
         };
-        if object.kind != WriteKind::NodeClaim {
-            continue;
-        }
-        let claim: NodeClaim = serde_json::from_value(body.clone()).with_context(|| object.to_string())?;
-        let pods = check_requests(world, round, &object.name, &claim)?;
-        let (price, types) = cheapest(cloud, &claim).with_context(|| object.to_string())?;
+        let pods = check_requests(world, round, &object.name, claim)?;
+        let (price, types) = cheapest(cloud, claim).with_context(|| object.to_string())?;
         placed += pods;
         total += price;
         kept.push(types);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use karpenter_api::NodeClaim;
 use serde_json::Value;
 
 use crate::Fact;
@@ -92,8 +93,8 @@ pub enum Part {
 /// A write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KubeWrite {
-    /// Create the object given as JSON (apiVersion, kind, metadata, spec complete).
-    Create { object: ObjectRef, body: Value },
+    /// Create this claim, which is complete.
+    Create { object: ObjectRef, claim: Box<NodeClaim> },
     /// A JSON merge patch (RFC 7386). If `metadata.resourceVersion` is in it, the server refuses
     /// a stale write with 409; lists are replaced whole, so such patches always carry it.
     Patch { object: ObjectRef, part: Part, patch: Value },

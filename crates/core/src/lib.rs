@@ -23,6 +23,7 @@ pub mod observation;
 pub mod provision;
 pub mod requirements;
 pub mod resources;
+mod selector;
 pub mod settings;
 pub mod world;
 
@@ -30,7 +31,7 @@ pub use action::{Action, ActionKey, Deed, KubeWrite, ObjectRef, Part};
 pub use cloud::Cloud;
 pub use decide::{Decision, decide};
 pub use fact::Fact;
-pub use observation::{Change, Failure, Kind, Object, Observation};
+pub use observation::{Change, Failure, Kind, Object, Observation, Selecting};
 pub use requirements::{Requirement, Requirements};
 pub use resources::Resources;
 pub use settings::Settings;

@@ -1,7 +1,10 @@
 //! What came in: the only way the World changes.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
 
@@ -11,7 +14,7 @@ use crate::cloud::{Instance, LaunchOutcome};
 use crate::provision::Round;
 
 /// Watched kinds; the World decides nothing before each was listed once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Pod,
     Node,
@@ -19,11 +22,36 @@ pub enum Kind {
     NodeClaim,
     NodeClass,
     DaemonSet,
+    PersistentVolumeClaim,
+    PersistentVolume,
+    StorageClass,
+    CsiNode,
+    Namespace,
+    PodDisruptionBudget,
+    Service,
+    ReplicationController,
+    ReplicaSet,
+    StatefulSet,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Pod, Kind::Node, Kind::NodePool, Kind::NodeClaim, Kind::NodeClass, Kind::DaemonSet];
+    /// Those that are always watched.
+    pub const ALL: [Kind; 12] = [
+        Kind::Pod,
+        Kind::Node,
+        Kind::NodePool,
+        Kind::NodeClaim,
+        Kind::NodeClass,
+        Kind::DaemonSet,
+        Kind::PersistentVolumeClaim,
+        Kind::PersistentVolume,
+        Kind::StorageClass,
+        Kind::CsiNode,
+        Kind::Namespace,
+        Kind::PodDisruptionBudget,
+    ];
+    /// Those that select pods, watched only while default spread constraints need them.
+    pub const SELECTING: [Kind; 4] = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
 }
 
 /// An object as the API server holds it.
@@ -34,6 +62,23 @@ pub enum Object {
     NodePool(Box<NodePool>),
     NodeClaim(Box<NodeClaim>),
     DaemonSet(Box<DaemonSet>),
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    PersistentVolume(Box<PersistentVolume>),
+    StorageClass(Box<StorageClass>),
+    CsiNode(Box<CSINode>),
+    Namespace(Box<Namespace>),
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
+    Selecting(Box<Selecting>),
+}
+
+/// An object of one of [`Kind::SELECTING`]: nothing of it matters but which pods it selects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selecting {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    /// `None`: it selects none.
+    pub selector: Option<LabelSelector>,
 }
 
 /// One watch event.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The values a label may take. `min_values` rides along: it constrains choice, not membership.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Requirement {
     /// True: every value except `values`. False: exactly `values`.
     pub complement: bool,
@@ -177,7 +177,7 @@ pub enum Undefined {
 }
 
 /// Requirements by label key; a key that is absent is unconstrained.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Requirements(pub BTreeMap<String, Requirement>);
 
 /// Two sides that cannot both hold for a key.

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -13,6 +14,8 @@ pub struct Settings {
     pub batch_max: SignedDuration,
     pub preference_policy: PreferencePolicy,
     pub min_values_policy: MinValuesPolicy,
+    /// Of pods that have none of their own; their selectors are derived from what selects the pod (`SCHEDULER_CONFIG`).
+    pub default_spreads: Vec<TopologySpreadConstraint>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,6 +64,7 @@ impl Default for Settings {
             batch_max: SignedDuration::from_secs(10),
             preference_policy: PreferencePolicy::default(),
             min_values_policy: MinValuesPolicy::default(),
+            default_spreads: Vec::new(),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use crate::bin::{Bin, Open, values};
+use crate::plan::Suggestion;
 use crate::problem::{Alternative, Class, Problem, Rule};
 use crate::row::{Layout, Row};
 use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, holds};
@@ -56,7 +57,7 @@ enum List {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Packer<'p> {
-    problem: &'p Problem,
+    pub(crate) problem: &'p Problem,
     pub(crate) shapes: Shapes<'p>,
     counts: Counts<'p>,
     pub(crate) bins: Vec<Bin>,
@@ -113,9 +114,9 @@ impl<'p> Packer<'p> {
     }
 
     /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
-    pub(crate) fn suggest(&mut self, demands: usize, bins: Vec<Suggested>) {
-        self.planned = vec![Vec::new(); demands];
-        for (shape, meant, slots) in bins {
+    pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
+        self.planned = vec![Vec::new(); suggestion.demands];
+        for (shape, meant, slots) in suggestion.bins {
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
@@ -477,7 +478,7 @@ impl<'p> Packer<'p> {
         self.counts.host_allows(rule, self.bins.len()) == Fit::Yes(())
     }
 
-    /// The shapes of new nodes for an alternative: one for each pool that its taints and labels allow.
+    /// The shapes of new nodes for an alternative: pool by pool that its taints and labels allow, one for each home.
     pub(crate) fn shapes_for(&mut self, class: usize, alternative: usize) -> Rc<[(RowId, ShapeId)]> {
         if let Some(known) = &self.ready[class][alternative].shapes {
             return Rc::clone(known);
@@ -492,7 +493,6 @@ impl<'p> Packer<'p> {
             for row in self.ready[class][alternative].rows.clone() {
                 if self.shapes.narrow(base, row).is_some() {
                     all.push((row, base));
-                    break;
                 }
             }
         }

@@ -18,6 +18,8 @@ pub struct Problem {
     pub classes: Vec<Class>,
     /// Class of each pod, in the order in which they are placed.
     pub pods: Vec<usize>,
+    /// Pods before a position given here are more important than those from it on. Ascending; none: all are alike.
+    pub levels: Vec<usize>,
     /// By host port: the ports it cannot share a node with (itself included).
     pub port_conflicts: Vec<Vec<usize>>,
     /// By volume: the driver whose attach limit it counts for.
@@ -31,6 +33,21 @@ impl Problem {
     pub fn resources(&self) -> usize {
         let of_class = || self.classes.first().map(|class| class.requests.len());
         self.types.first().map(|kind| kind.capacity.len()).or_else(of_class).unwrap_or(0)
+    }
+
+    /// Keys that types or offerings say something about: of the others, what a row allows changes nothing of what can
+    /// be had under it. O(types × keys).
+    pub(crate) fn keys_of_types(&self) -> Vec<usize> {
+        let mut spoken = vec![false; self.layout.keys()];
+        for kind in &self.types {
+            for (key, spoken) in spoken.iter_mut().enumerate() {
+                *spoken |= !self.layout.is_open(&kind.row, key);
+            }
+            for (key, _) in kind.offerings.iter().flat_map(|offering| &offering.labels) {
+                spoken[*key] = true;
+            }
+        }
+        (0..spoken.len()).filter(|key| spoken[*key]).collect()
     }
 }
 

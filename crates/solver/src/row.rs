@@ -104,6 +104,21 @@ impl Layout {
         })
     }
 
+    /// A row that allows what `row` does of these keys, and everything of the others.
+    pub fn only(&self, row: &Row, keys: &[usize]) -> Row {
+        let mut kept = self.any();
+        for key in keys {
+            let run = self.offsets[*key]..self.offsets[key + 1];
+            kept.0[run.clone()].copy_from_slice(&row.0[run]);
+        }
+        kept
+    }
+
+    /// Whether everything is allowed of a key.
+    pub(crate) fn is_open(&self, row: &Row, key: usize) -> bool {
+        row.0[self.offsets[key]..self.offsets[key + 1]].iter().all(|word| *word == u64::MAX)
+    }
+
     /// A row that allows one bit of a key and everything of the others.
     pub(crate) fn pin(&self, key: usize, bit: usize) -> Row {
         let mut row = self.any();
@@ -132,6 +147,11 @@ impl Row {
         for (word, mask) in self.0.iter_mut().zip(&by.0) {
             *word &= mask;
         }
+    }
+
+    /// Whether everything it allows is allowed by `other`.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, other)| own & !other == 0)
     }
 
     pub fn and(&self, by: &Self) -> Self {

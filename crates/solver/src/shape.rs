@@ -4,6 +4,7 @@
 //! labels, and what each costs — is computed once per shape; narrowing a shape by a row is looked up.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -18,12 +19,26 @@ pub(crate) type RowId = u32;
 pub(crate) struct Shape {
     pub(crate) pool: usize,
     pub(crate) row: Row,
+    offers: Rc<Offers>,
+}
+
+/// What can be had in a shape; shared by those that differ in labels that types say nothing about.
+#[derive(Debug)]
+pub(crate) struct Offers {
     /// (type, overhead, price) of the types that can be had under this row, cheapest first.
     pub(crate) types: Vec<Choice>,
     /// By type: its price, `u64::MAX` if it cannot be had.
     pub(crate) prices: Vec<u64>,
     /// Types not dominated by another in what they hold: if none of these has room, none has.
     pub(crate) largest: Vec<usize>,
+}
+
+impl std::ops::Deref for Shape {
+    type Target = Offers;
+
+    fn deref(&self) -> &Offers {
+        &self.offers
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +48,16 @@ pub(crate) struct Choice {
     pub(crate) price: u64,
 }
 
+type OffersKey = (*const (usize, usize), *const Vec<i64>, Row);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Shapes<'p> {
     problem: &'p Problem,
     all: Vec<Rc<Shape>>,
     known: FxHashMap<(usize, Row), ShapeId>,
+    /// By the identity of a pool's types and overheads, and what a row says of the keys of types. `None`: nothing.
+    offers: FxHashMap<OffersKey, Option<Rc<Offers>>>,
+    keys_of_types: Vec<usize>,
     narrowed: FxHashMap<(ShapeId, RowId), Option<ShapeId>>,
     rows: Vec<Row>,
     row_ids: FxHashMap<Row, RowId>,
@@ -49,6 +69,8 @@ impl<'p> Shapes<'p> {
             problem,
             all: Vec::new(),
             known: FxHashMap::default(),
+            offers: FxHashMap::default(),
+            keys_of_types: problem.keys_of_types(),
             narrowed: FxHashMap::default(),
             rows: Vec::new(),
             row_ids: FxHashMap::default(),
@@ -67,6 +89,12 @@ impl<'p> Shapes<'p> {
 
     pub(crate) fn get(&self, id: ShapeId) -> &Rc<Shape> {
         &self.all[id as usize]
+    }
+
+    /// Whether a node of shape `id` meets all that shape `wanted` asks: it is as narrow, in the same pool.
+    pub(crate) fn meets(&self, id: ShapeId, wanted: ShapeId) -> bool {
+        let (of, wanted) = (self.get(id), self.get(wanted));
+        of.pool == wanted.pool && of.row.is_within(&wanted.row)
     }
 
     /// The shape of a pool's nodes before any pod has a say.
@@ -97,28 +125,37 @@ impl<'p> Shapes<'p> {
             return Some(*id);
         }
         let pool = &self.problem.pools[pool_at];
-        let choice = |kind: usize, overhead: usize| {
-            let price = price_of(self.problem, &row, kind)?;
-            Some(Choice { kind, overhead, price })
-        };
-        let mut types: Vec<Choice> = match from {
-            Some(from) => from.types.iter().filter_map(|known| choice(known.kind, known.overhead)).collect(),
-            None => pool.types.iter().filter_map(|(kind, overhead)| choice(*kind, *overhead)).collect(),
-        };
-        if types.is_empty() {
-            return None;
-        }
-        types.sort_unstable_by_key(|choice| (choice.price, choice.kind));
-        let largest = largest(self.problem, pool, &types);
-        let mut prices = vec![u64::MAX; self.problem.types.len()];
-        for choice in &types {
-            prices[choice.kind] = choice.price;
-        }
+        let typed = self.problem.layout.only(&row, &self.keys_of_types);
+        let key = (Arc::as_ptr(&pool.types).cast(), Arc::as_ptr(&pool.overheads).cast(), typed);
+        let problem = self.problem;
+        let offers = self.offers.entry(key).or_insert_with(|| offers(problem, pool, &row, from).map(Rc::new)).clone();
         let id = ShapeId::try_from(self.all.len()).ok()?;
-        self.known.insert((pool_at, row.clone()), id);
-        self.all.push(Rc::new(Shape { pool: pool_at, row, types, prices, largest }));
+        self.all.push(Rc::new(Shape { pool: pool_at, row: row.clone(), offers: offers? }));
+        self.known.insert((pool_at, row), id);
         Some(id)
     }
+}
+
+/// `None`: nothing can be had.
+fn offers(problem: &Problem, pool: &Pool, row: &Row, from: Option<&Shape>) -> Option<Offers> {
+    let choice = |kind: usize, overhead: usize| {
+        let price = price_of(problem, row, kind)?;
+        Some(Choice { kind, overhead, price })
+    };
+    let mut types: Vec<Choice> = match from {
+        Some(from) => from.types.iter().filter_map(|known| choice(known.kind, known.overhead)).collect(),
+        None => pool.types.iter().filter_map(|(kind, overhead)| choice(*kind, *overhead)).collect(),
+    };
+    if types.is_empty() {
+        return None;
+    }
+    types.sort_unstable_by_key(|choice| (choice.price, choice.kind));
+    let largest = largest(problem, pool, &types);
+    let mut prices = vec![u64::MAX; problem.types.len()];
+    for choice in &types {
+        prices[choice.kind] = choice.price;
+    }
+    Some(Offers { types, prices, largest })
 }
 
 /// The cheapest offering of a type that a row allows; `None` if the labels conflict or none is there.

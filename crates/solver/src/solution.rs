@@ -2,11 +2,11 @@
 
 use crate::bin::{Bin, values};
 use crate::pack::Packer;
-use crate::plan;
+use crate::plan::{Planner, Suggestion};
 use crate::problem::Problem;
 use crate::row::Row;
 use crate::shape::{Choice, holds};
-use crate::verdict::{PoolVerdict, explain};
+use crate::verdict::{Explainer, Verdicts};
 
 /// A node keeps every type that holds its pods and costs at most so much more than the cheapest, in
 /// percent: room for the cloud to choose, at a price that the plan can bear.
@@ -49,8 +49,8 @@ pub struct Solution {
     /// Pods that have a place, in an order in which each may be bound after those before it.
     pub order: Vec<usize>,
     pub claims: Vec<Claim>,
-    /// For every class that has a pod with no place: a verdict by pool.
-    pub verdicts: Vec<(usize, Vec<PoolVerdict>)>,
+    /// For every class that has a pod with no place: why, by pool.
+    pub verdicts: Vec<(usize, Verdicts)>,
 }
 
 impl Solution {
@@ -58,83 +58,224 @@ impl Solution {
     pub fn price(&self) -> u64 {
         self.claims.iter().map(|claim| claim.price).sum()
     }
-
-    fn unplaced(&self) -> usize {
-        self.places.iter().filter(|place| **place == Place::Nowhere).count()
-    }
 }
 
-/// Places every pod that can be placed. The plan's nodes are weighed against nodes bought as pods
-/// come: fewest pods without a place, then the lowest price, then the fewest nodes.
+/// A node is worth so much less to the plan than its price says (10⁻⁶ USD per hour): at the same price, few nodes.
+const PREMIUM: u64 = 500;
+/// With daemons on every node, at most so many times the nodes of the fullest packing are planned …
+const NODES_MAX_FACTOR: usize = 2;
+/// … by making every node dearer, at first by this part of the mean node's price, then by twice as much, and so on.
+const PREMIUM_FIRST: u64 = 16;
+const PREMIUM_STEPS: u32 = 8;
+/// A packing that costs no more than its plan by this factor (in percent) is as good as planned.
+const AS_PLANNED_PERCENT: u64 = 125;
+
+/// Places every pod that can be placed.
+///
+/// *Price* comes first: a plan of what to buy is followed as far as it is legal. It is weighed against nodes bought as
+/// pods come, each filled as far as any type goes: fewest pods without a place, the most important first, then the
+/// lowest price, then the fewest nodes. Where pods differ in importance and some find no place, a packing strictly in
+/// their order is weighed as well: nothing in it is given to a pod that a more important one could have used.
+///
+/// *Nodes*: where daemons run on every node, few nodes are worth something: at most [`NODES_MAX_FACTOR`] times those
+/// of the fullest packing are planned. *Flexibility*: a node keeps every type that holds its pods and is at most
+/// [`DEARER_MAX_PERCENT`] dearer than the cheapest, and at least [`TYPES_MIN`] if so many hold them; where limits are
+/// charged with what a node may become, as far as the limits allow once every pod has its place.
+///
+/// Complexity, for n pods in c classes, b bins and t types: the plan does not depend on n; placing takes
+/// O(n + c·b) tests, and writing down the nodes O(b·t).
 pub fn solve(problem: &Problem) -> Solution {
-    let mut plain = Packer::new(problem);
-    plain.fill_nodes();
-    let mut planned = plain.clone();
-    plan::suggest(problem, &mut planned);
-    planned.fill_planned();
-    let [planned, plain] = [planned, plain].map(|mut packer| {
-        packer.fill();
-        finish(problem, packer)
-    });
-    let rank = |solution: &Solution| (solution.unplaced(), solution.price(), solution.claims.len());
-    if rank(&planned) <= rank(&plain) { planned } else { plain }
+    let mut filled = Packer::new(problem);
+    filled.fill_nodes();
+    let mut best = cheapest(problem, filled);
+    if !problem.levels.is_empty() && best.unplaced.iter().any(|pods| *pods > 0) {
+        best = best.or(Packed::new(Packer::new(problem)));
+    }
+    best.solution()
 }
 
-fn finish(problem: &Problem, mut packer: Packer<'_>) -> Solution {
-    let mut claim_of = vec![usize::MAX; packer.bins.len()];
-    let mut claims = Vec::new();
-    for (at, bin) in packer.bins.iter().enumerate() {
-        if let Some(claim) = claim(problem, &packer, bin).filter(|claim| !claim.pods.is_empty()) {
-            claim_of[at] = claims.len();
-            claims.push(claim);
-        }
+fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
+    let planner = Planner::new(problem, &mut filled);
+    let mut plan = planner.plan(&filled, PREMIUM);
+    let price = plan.price;
+    let follow = |filled: &Packer<'p>, plan: Suggestion| {
+        let mut packer = filled.clone();
+        packer.suggest(plan);
+        packer.fill_planned();
+        Packed::new(packer)
+    };
+    let daemons = problem.pools.iter().flat_map(|pool| pool.overheads.iter()).flatten().any(|amount| *amount > 0);
+    if !daemons {
+        let planned = follow(&filled, plan);
+        let as_planned = planned.price <= price.saturating_mul(AS_PLANNED_PERCENT) / 100;
+        let is_good = as_planned && planned.unplaced.iter().all(|pods| *pods == 0);
+        return if is_good { planned } else { planned.or(Packed::new(filled)) };
     }
-    let places = packer.bin_of.iter().map(|bin| match bin {
-        None => Place::Nowhere,
-        Some(bin) if *bin < problem.nodes.len() => Place::Node(*bin),
-        Some(bin) if claim_of[*bin] == usize::MAX => Place::Nowhere,
-        Some(bin) => Place::Claim(claim_of[*bin]),
-    });
-    let places: Vec<Place> = places.collect();
-    let mut failed: Vec<usize> = places
-        .iter()
-        .zip(&problem.pods)
-        .filter(|(place, _)| **place == Place::Nowhere)
-        .map(|(_, class)| *class)
-        .collect();
+    let plain = Packed::new(filled.clone());
+    let nodes_max = plain.nodes * NODES_MAX_FACTOR;
+    let mut premium = price / u64::try_from(plan.bins.len().max(1)).unwrap_or(u64::MAX) / PREMIUM_FIRST + PREMIUM;
+    for _ in 0..PREMIUM_STEPS {
+        if plan.bins.len() <= nodes_max {
+            break;
+        }
+        plan = planner.plan(&filled, premium);
+        premium = premium.saturating_mul(2);
+    }
+    follow(&filled, plan).or(plain)
+}
+
+/// Every pod that finds a place has one.
+struct Packed<'p> {
+    packer: Packer<'p>,
+    /// Pods without a place by level, the most important first.
+    unplaced: Vec<usize>,
+    /// Sum of the cheapest offerings of all nodes to buy.
+    price: u64,
+    nodes: usize,
+}
+
+impl<'p> Packed<'p> {
+    fn new(mut packer: Packer<'p>) -> Self {
+        packer.fill();
+        let problem = packer.problem;
+        let bought = packer.bins.iter().filter(|bin| !bin.pods.is_empty());
+        let (mut price, mut nodes) = (0, 0);
+        for cheapest in bought.filter_map(|bin| choices(&packer, bin)?.next()) {
+            price += cheapest.price;
+            nodes += 1;
+        }
+        let starts = std::iter::once(0).chain(problem.levels.iter().copied());
+        let ends = problem.levels.iter().copied().chain(std::iter::once(problem.pods.len()));
+        let nowhere = |bins: &[Option<usize>]| bins.iter().filter(|bin| bin.is_none()).count();
+        let unplaced = starts.zip(ends).map(|(start, end)| nowhere(&packer.bin_of[start..end])).collect();
+        Self { packer, unplaced, price, nodes }
+    }
+
+    /// The better one.
+    fn or(self, other: Self) -> Self {
+        let rank = |of: &Self| (of.unplaced.clone(), of.price, of.nodes);
+        if rank(&self) <= rank(&other) { self } else { other }
+    }
+
+    fn solution(self) -> Solution {
+        let mut packer = self.packer;
+        let problem = packer.problem;
+        let verdicts = verdicts(&packer);
+        packer.loosen();
+        let mut claim_of = vec![usize::MAX; packer.bins.len()];
+        let mut claims = Vec::with_capacity(self.nodes);
+        for (at, bin) in packer.bins.iter().enumerate().filter(|(_, bin)| !bin.pods.is_empty()) {
+            if let Some(claim) = claim(&packer, bin) {
+                claim_of[at] = claims.len();
+                claims.push(claim);
+            }
+        }
+        let places = packer.bin_of.iter().map(|bin| match bin {
+            None => Place::Nowhere,
+            Some(bin) if *bin < problem.nodes.len() => Place::Node(*bin),
+            Some(bin) => Place::Claim(claim_of[*bin]),
+        });
+        Solution { places: places.collect(), order: packer.order, claims, verdicts }
+    }
+}
+
+fn verdicts(packer: &Packer<'_>) -> Vec<(usize, Verdicts)> {
+    let failed = packer.bin_of.iter().zip(&packer.problem.pods).filter(|(bin, _)| bin.is_none());
+    let mut failed: Vec<usize> = failed.map(|(_, class)| *class).collect();
     failed.sort_unstable();
     failed.dedup();
-    let verdicts = failed.into_iter().map(|class| (class, explain(problem, &mut packer, class))).collect();
-    let order = packer.order.iter().copied().filter(|pod| places[*pod] != Place::Nowhere).collect();
-    Solution { places, order, claims, verdicts }
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    let mut explainer = Explainer::new(packer.problem, packer);
+    failed.into_iter().map(|class| (class, explainer.explain(class))).collect()
 }
 
-fn claim(problem: &Problem, packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
+/// What a node to buy may become, cheapest first; `None`: it exists already. A bin only ever takes pods that some
+/// type of it holds.
+fn choices<'a>(packer: &'a Packer<'_>, bin: &'a Bin) -> Option<impl Iterator<Item = &'a Choice>> {
     let open = bin.open.as_ref()?;
     let shape = packer.shapes.get(open.shape);
-    let pool = &problem.pools[shape.pool];
-    let all: Vec<&Choice> = shape
-        .types
-        .iter()
-        .filter(|choice| open.may_be(problem, choice))
-        .filter(|choice| holds(problem, pool, **choice, &bin.requests))
-        .collect();
-    let price = all.first()?.price;
+    let pool = &packer.problem.pools[shape.pool];
+    let within = shape.types.iter().filter(|choice| open.may_be(packer.problem, choice));
+    Some(within.filter(|choice| holds(packer.problem, pool, **choice, &bin.requests)))
+}
+
+/// How many of these types a node keeps.
+fn keep(problem: &Problem, all: &[&Choice], min_values: &[(usize, usize)]) -> usize {
+    let price = all.first().map_or(0, |choice| choice.price);
     let dearest = price.saturating_add(price.saturating_mul(DEARER_MAX_PERCENT) / 100);
     let mut keep = all.partition_point(|choice| choice.price <= dearest).max(TYPES_MIN).min(all.len());
-    let enough =
-        |keep: usize| open.min_values.iter().all(|(key, wanted)| values(problem, &all[..keep], *key) >= *wanted);
+    let enough = |keep: usize| min_values.iter().all(|(key, wanted)| values(problem, &all[..keep], *key) >= *wanted);
     while keep < all.len() && !enough(keep) {
         keep += 1;
     }
+    keep
+}
+
+fn claim(packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
+    let open = bin.open.as_ref()?;
+    let shape = packer.shapes.get(open.shape);
+    let all: Vec<&Choice> = choices(packer, bin)?.collect();
+    let keep = keep(packer.problem, &all, &open.min_values);
     Some(Claim {
         pool: shape.pool,
         row: shape.row.clone(),
         types: all[..keep].iter().map(|choice| choice.kind).collect(),
         requests: bin.requests.clone(),
         pods: bin.pods.clone(),
-        price,
+        price: all.first()?.price,
         min_values: open.min_values.clone(),
         min_values_relaxed: open.min_values_relaxed,
     })
+}
+
+impl Packer<'_> {
+    /// Once every pod has its place: what the limits still leave goes to the nodes that were charged to them, in
+    /// equal parts, so that each may become larger types as well.
+    fn loosen(&mut self) {
+        let charged = |bin: &Bin| bin.open.as_ref().is_some_and(|open| open.most.is_some()) && !bin.pods.is_empty();
+        let mut waiting = vec![0_i64; self.problem.pools.len()];
+        let all: Vec<usize> = (0..self.bins.len()).filter(|at| charged(&self.bins[*at])).collect();
+        let pool_of = |packer: &Self, at: usize| {
+            packer.bins[at].open.as_ref().map_or(0, |open| packer.shapes.get(open.shape).pool)
+        };
+        for at in &all {
+            waiting[pool_of(self, *at)] += 1;
+        }
+        for at in all {
+            let pool = pool_of(self, at);
+            let share = |left: &Option<i64>| left.map_or(i64::MAX, |left| left.max(0) / waiting[pool].max(1));
+            let shares: Vec<i64> = self.limits[pool].0.iter().map(share).collect();
+            waiting[pool] -= 1;
+            self.loosen_one(at, pool, &shares);
+        }
+    }
+
+    fn loosen_one(&mut self, at: usize, pool: usize, shares: &[i64]) {
+        let problem = self.problem;
+        let Some(open) = self.bins[at].open.as_ref() else { return };
+        let Some(most) = open.most.clone() else { return };
+        let shape = self.shapes.get(open.shape);
+        let fits = |choice: &&Choice| holds(problem, &problem.pools[pool], **choice, &self.bins[at].requests);
+        let all: Vec<&Choice> = shape.types.iter().filter(fits).collect();
+        let mut grown = most.to_vec();
+        for choice in &all[..keep(problem, &all, &open.min_values)] {
+            let capacity = &problem.types[choice.kind].capacity;
+            let allowed = most.iter().zip(shares).map(|(most, share)| most.saturating_add(*share));
+            if capacity.iter().zip(allowed).all(|(amount, allowed)| *amount <= allowed) {
+                for (grown, amount) in grown.iter_mut().zip(capacity) {
+                    *grown = (*grown).max(*amount);
+                }
+            }
+        }
+        for ((limit, grown), most) in self.limits[pool].0.iter_mut().zip(&grown).zip(most.iter()) {
+            if let Some(limit) = limit {
+                *limit -= grown - most;
+            }
+        }
+        if let Some(open) = &mut self.bins[at].open {
+            open.most = Some(grown.into());
+        }
+    }
 }

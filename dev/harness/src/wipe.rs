@@ -15,7 +15,7 @@ use crate::wait::{Seen, until};
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// In this order: whoever makes objects goes before what it makes.
-const KINDS: [(&str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str); 16] = [
     ("apps", "v1", "Deployment"),
     ("apps", "v1", "StatefulSet"),
     ("apps", "v1", "DaemonSet"),
@@ -24,6 +24,9 @@ const KINDS: [(&str, &str, &str); 13] = [
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"),
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"),
     ("", "v1", "Pod"),
+    ("", "v1", "PersistentVolumeClaim"),
+    ("", "v1", "PersistentVolume"),
+    ("storage.k8s.io", "v1", "StorageClass"),
     ("karpenter.sh", "v1", "NodePool"),
     ("karpenter.sh", "v1", "NodeClaim"),
     ("", "v1", "Node"),

@@ -5,7 +5,7 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Toleration;
-use karpenter_api::{conditions as names, labels, taints};
+use karpenter_api::{conditions as names, taints};
 
 use super::{about_node, status_reason};
 use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
@@ -44,8 +44,7 @@ pub(super) fn evict<C>(
         .unwrap_or_else(|| "Forceful Termination".to_owned());
     let mut blocked = 0_usize;
     for pod in waiting.iter().filter(|pod| group(pod) == first) {
-        let annotation = pod.pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::DO_NOT_DISRUPT));
-        if pod.is_terminating() || annotation.is_some_and(|value| value == "true") {
+        if pod.is_terminating() || pod.must_stay() {
             continue;
         }
         let key = ActionKey::new(format!("Pod/{}", pod.key), EVICT);

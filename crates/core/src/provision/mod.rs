@@ -4,8 +4,7 @@
 //! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
 //! ```
 
-#[cfg(test)]
-mod legal;
+mod explain;
 mod plan;
 mod pods;
 mod problem;
@@ -17,9 +16,9 @@ use jiff::SignedDuration;
 
 use crate::cloud::CatalogueProblem;
 use crate::world::{ClaimState, PodKey};
-use crate::{Cloud, Decision, Settings, Timestamp, World};
+use crate::{Cloud, Decision, Observation, Settings, Timestamp, World};
 
-pub use verdict::Verdict;
+pub use verdict::{Branch, Constraint, Reason, Tree, Verdict};
 
 /// How soon to look again while a launch is unsettled.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -51,11 +50,15 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     if catalogues.peek().is_some() && catalogues.all(|found| matches!(found, Err(CatalogueProblem::NotYetObserved))) {
         return decision;
     }
+    let pending = pods::pending(world, now);
+    if pending.is_empty() {
+        decision.learned.push(Observation::Planned(Box::new(Round { at: now, ..Round::default() })));
+        return decision;
+    }
     if let Some(until) = unknown_launch(world, now) {
         decision.wake(until);
         return decision;
     }
-    let pending = pods::pending(world, now);
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
@@ -66,7 +69,9 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
 /// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
 /// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
 fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let expected: BTreeSet<&str> = world.nominated.values().map(|nomination| nomination.target.as_str()).collect();
+    let nominated = world.nominated.values().map(|nomination| nomination.target.as_str());
+    let vacated = world.vacated.iter().map(|vacated| vacated.target.as_str());
+    let expected: BTreeSet<&str> = nominated.chain(vacated).collect();
     let is_unknown = |state: &ClaimState| {
         !state.is_deleting()
             && state.provider_id().is_none()

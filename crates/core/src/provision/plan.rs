@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
-use karpenter_solver::{Claim, Layout, Place, PoolVerdict, Solution};
+use karpenter_solver::{Claim, Layout, Place, Solution};
+use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::Round;
-use super::problem::{Interned, pool_requirements};
-use super::verdict::{Reason, Verdict};
+use super::explain;
+use super::problem::{Barren, Interned, pool_requirements};
+use super::verdict::Verdict;
 use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
 use crate::fact::About;
-use crate::resources::{self, Resources};
+use crate::resources;
 use crate::world::PodState;
 use crate::{Decision, Fact, Observation, Timestamp, World};
 
@@ -27,14 +29,13 @@ pub(super) fn act<C>(
 ) {
     let mut round = Round { at: now, ..Round::default() };
     let names = names(world, interned, solution, now);
+    let mut labels = FxHashMap::default();
     for (claim, name) in solution.claims.iter().zip(&names) {
-        let object = node_claim(interned, claim, name);
-        let Ok(body) = serde_json::to_value(&object) else {
-            continue;
-        };
+        let labels = labels.entry((claim.pool, &claim.row)).or_insert_with(|| label_requirements(interned, claim));
+        let body = Box::new(node_claim(interned, claim, name, labels.clone()));
         let reference = ObjectRef::cluster(WriteKind::NodeClaim, name.clone(), None);
         let key = ActionKey::new(format!("NodeClaim/{name}"), "create");
-        decision.kube(world, now, key, KubeWrite::Create { object: reference, body });
+        decision.kube(world, now, key, KubeWrite::Create { object: reference, claim: body });
         decision.facts.push(Fact::ClaimPlanned {
             claim: name.clone(),
             pool: interned.pools[claim.pool].0.metadata.name.clone().unwrap_or_default(),
@@ -43,8 +44,7 @@ pub(super) fn act<C>(
             instance_types: claim.types.len(),
         });
     }
-    let verdicts: BTreeMap<usize, Verdict> =
-        solution.verdicts.iter().map(|(class, said)| (*class, verdict(interned, *class, said))).collect();
+    let explained = explain::verdicts(interned, solution);
     // Facts come in the order in which the pods can be bound.
     let nowhere = (0..solution.places.len()).filter(|at| solution.places[*at] == Place::Nowhere);
     for at in solution.order.iter().copied().chain(nowhere) {
@@ -60,7 +60,7 @@ pub(super) fn act<C>(
                 (None, Some(names[*claim].clone()))
             }
             Place::Nowhere => {
-                let verdict = verdicts.get(&interned.problem.pods[at]).cloned().unwrap_or(Verdict::NoPools);
+                let verdict = explained.get(&interned.problem.pods[at]).cloned().unwrap_or(Verdict::NoPools);
                 unplaced(pod, verdict, &mut round, decision);
                 continue;
             }
@@ -72,7 +72,7 @@ pub(super) fn act<C>(
             unplaced(pod, Verdict::Invalid(problem.clone()), &mut round, decision);
         }
     }
-    for (pool, message) in &interned.barren {
+    for Barren { pool, problem, .. } in interned.barren.iter().filter(|barren| barren.excludes_all) {
         let meta = &pool.metadata;
         let about = About {
             kind: "NodePool",
@@ -80,7 +80,7 @@ pub(super) fn act<C>(
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
         };
-        decision.facts.push(Fact::PoolWithoutInstanceTypes { pool: about, message: message.clone() });
+        decision.facts.push(Fact::PoolWithoutInstanceTypes { pool: about, message: problem.clone() });
     }
     if !interned.pods.is_empty() {
         decision.facts.push(Fact::RoundSolved {
@@ -136,7 +136,7 @@ fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp, attempt: u32) ->
     format!("{}-{suffix}", pool.metadata.name.as_deref().unwrap_or_default())
 }
 
-fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
+fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: Vec<RequirementSpec>) -> NodeClaim {
     let pool = interned.pools[claim.pool].0;
     let template = &pool.spec.template;
     let pool_name = pool.metadata.name.clone().unwrap_or_default();
@@ -151,7 +151,7 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
     if interned.problem.relax_min_values && !claim.min_values.is_empty() {
         annotations.insert(keys::MIN_VALUES_RELAXED.to_owned(), claim.min_values_relaxed.to_string());
     }
-    let requirements = requirements(interned, claim);
+    let requirements = requirements(interned, claim, labels_asked);
     for (key, value) in own_labels(interned, claim) {
         labels.entry(key).or_insert(value);
     }
@@ -210,13 +210,14 @@ fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpente
     let names = interned.words.resources.iter().enumerate();
     names
         .map(|(at, name)| (name, claim.requests[at] + overhead(at)))
-        .filter(|(_, amount)| *amount > 0)
+        .filter(|(name, amount)| *amount > 0 && !interned.contested.contains_key(*name))
         .map(|(name, amount)| (name.clone(), resources::quantity(name, amount)))
         .collect()
 }
 
-/// The pool's requirements as its manifest has them, then what pods, spreads and types narrowed.
-fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> {
+/// The pool's requirements as its manifest has them, then what pods and spreads narrowed; types and capacity types
+/// come later.
+fn label_requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> {
     let (words, layout) = (&interned.words, &interned.problem.layout);
     let pool = interned.pools[claim.pool].0;
     let pool_row = words.pool_row(layout, &pool_requirements(pool));
@@ -261,6 +262,12 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
             all.push(spec(Operator::Exists, Vec::new()));
         }
     }
+    all
+}
+
+/// With the instance types, and `minValues` as far as they hold for this claim.
+fn requirements(interned: &Interned<'_>, claim: &Claim, mut all: Vec<RequirementSpec>) -> Vec<RequirementSpec> {
+    let words = &interned.words;
     let wanted = |key: &str| {
         let at = words.key(keys::normalized(key))?;
         claim.min_values.iter().find(|(known, _)| *known == at).map(|(_, count)| *count)
@@ -299,67 +306,4 @@ fn capacity_types(interned: &Interned<'_>, claim: &Claim) -> Vec<String> {
     let bits: BTreeSet<usize> =
         open.flat_map(|o| &o.labels).filter(|(of, _)| *of == key).map(|(_, bit)| *bit).collect();
     bits.into_iter().map(|bit| interned.words.values[key][bit - Layout::FIRST].clone()).collect()
-}
-
-fn verdict(interned: &Interned<'_>, class: usize, said: &[PoolVerdict]) -> Verdict {
-    if said.is_empty() {
-        return Verdict::NoPools;
-    }
-    let key = |at: usize| interned.words.keys[at].clone();
-    let reason = |pool: usize, one: &PoolVerdict| match one {
-        PoolVerdict::Taint(at) => {
-            let taint = &interned.taints[*at];
-            let value = taint.value.as_deref().map(|value| format!("={value}")).unwrap_or_default();
-            Reason::Taint(format!("{}{value}:{}", taint.key, taint.effect))
-        }
-        PoolVerdict::Label(at) => Reason::Label { key: key(*at), asked: asked(interned, class, *at) },
-        PoolVerdict::Topology(at) => Reason::Topology(interned.counter_keys[*at].clone()),
-        PoolVerdict::Volume(at) => Reason::Volume(key(*at)),
-        PoolVerdict::Nodes => Reason::NodeLimit,
-        PoolVerdict::MinValues(at) => Reason::MinValues(key(*at)),
-        PoolVerdict::Types { removed, of } => {
-            let mut most = Resources::default();
-            for kind in &interned.pools[pool].1 {
-                most.max(&kind.allocatable);
-            }
-            let requests = &interned.problem.classes[class].requests;
-            let wanted: Resources = interned
-                .words
-                .resources
-                .iter()
-                .cloned()
-                .zip(requests.iter().copied())
-                .filter(|(_, a)| *a > 0)
-                .collect();
-            Reason::Types { removed: *removed, of: *of, asked: told(&wanted, &wanted), most: told(&most, &wanted) }
-        }
-    };
-    Verdict::ByPool(
-        said.iter()
-            .enumerate()
-            .map(|(pool, one)| (interned.pools[pool].0.metadata.name.clone().unwrap_or_default(), reason(pool, one)))
-            .collect(),
-    )
-}
-
-/// What a class asks of a key, in words.
-fn asked(interned: &Interned<'_>, class: usize, key: usize) -> String {
-    let layout = &interned.problem.layout;
-    let Some(one) = interned.problem.classes[class].alternatives.last() else {
-        return String::new();
-    };
-    let values: Vec<&str> = interned.words.values[key]
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| layout.has(&one.row, key, at + Layout::FIRST))
-        .map(|(_, value)| value.as_str())
-        .take(5)
-        .collect();
-    if values.is_empty() { "a value nobody offers".to_owned() } else { format!("[{}]", values.join(", ")) }
-}
-
-/// The amounts of those resources that `of` names.
-fn told(amounts: &Resources, of: &Resources) -> String {
-    let parts = of.0.keys().map(|name| format!("{name} {}", resources::quantity(name, amounts.get(name))));
-    parts.collect::<Vec<_>>().join(", ")
 }

@@ -13,18 +13,18 @@ use crate::{Timestamp, World};
 /// A nomination that came to nothing within this time is forgotten: the pod is planned anew.
 const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 
-/// Pods that wait for a node and are not expected on one, largest first.
+/// Pods that wait for a node, or have to leave theirs, and are not expected on one: the most important first, then the
+/// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
-    let mut all: Vec<&PodState> = world
-        .pods
-        .values()
-        .filter(|pod| pod.is_provisionable() && !pod.is_terminating() && !is_expected(world, pod, now))
-        .collect();
+    let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
+    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world)).collect();
+    all.retain(|pod| !is_expected(world, pod, now));
     all.sort_by(|a, b| {
         let amount = |pod: &PodState, name: &str| pod.requests().get(name);
         let created = |pod: &PodState| pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        amount(b, "cpu")
-            .cmp(&amount(a, "cpu"))
+        b.priority()
+            .cmp(&a.priority())
+            .then_with(|| amount(b, "cpu").cmp(&amount(a, "cpu")))
             .then_with(|| amount(b, "memory").cmp(&amount(a, "memory")))
             .then_with(|| created(a).cmp(&created(b)))
             .then_with(|| a.uid().cmp(b.uid()))
@@ -32,21 +32,33 @@ pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     all
 }
 
-/// On a claim whose node is still to come, or on a node that the scheduler has not looked at yet.
+/// Pods of nodes that are being deleted, as far as they can leave.
+fn leaving(world: &World) -> impl Iterator<Item = &PodState> {
+    let ending = world.nodes.values().filter(|node| world.is_ending(node));
+    let pods = ending.flat_map(|node| world.pods_on(node.name()));
+    pods.filter(|pod| world.is_leaving(pod) && world.may_leave(pod))
+}
+
+/// On a claim whose node is still to come, or on a node that the scheduler has not looked at yet. A pod that is still
+/// bound is expected for as long as there is room: the scheduler looks at its replacement first.
 fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
     let Some(nomination) = world.nominated.get(&pod.key) else {
         return false;
     };
+    let holds = |fresh: bool| fresh || pod.node_name().is_some();
     let fresh = nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
     let node_of = |id: &str| world.nodes.get(world.nodes_by_provider_id.get(id)?.first()?);
     match world.claims.get(&nomination.target) {
         Some(claim) if claim.is_deleting() => false,
         Some(claim) => match claim.provider_id().and_then(node_of).filter(|node| node.is_initialized()) {
             None => true,
-            Some(node) => fresh && has_room(world, node, pod),
+            Some(node) => holds(fresh) && has_room(world, node, pod),
         },
         // It is a node, or a claim whose creation is under way.
-        None => fresh && world.nodes.get(&nomination.target).is_none_or(|node| has_room(world, node, pod)),
+        None => match world.nodes.get(&nomination.target) {
+            Some(node) => holds(fresh) && !world.is_ending(node) && has_room(world, node, pod),
+            None => fresh,
+        },
     }
 }
 
@@ -114,7 +126,6 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
     let affinity = of.affinity.as_ref();
     let node = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
     let terms = needs(&of.node_selector, node)?;
-    super::problem::namespaces_are_known(of)?;
     let mut preferred: Vec<(i32, Requirements)> = Vec::new();
     let (mut together, mut apart, mut soft) = (0, 0, 0);
     if respect {
@@ -166,7 +177,8 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
     Ok(all)
 }
 
-fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
+/// What a term asks of each key.
+pub(super) fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
     let mut all = Requirements::default();
     for expression in term.match_expressions.iter().flatten() {
         all.add(karpenter_api::labels::normalized(&expression.key), requirement(expression)?);

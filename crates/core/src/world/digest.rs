@@ -45,19 +45,23 @@ impl HostPort {
     }
 }
 
+/// The host ports of a pod: sidecars stay; other init containers are gone before it takes up its ports for good.
+pub(crate) fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let mut ports: Vec<HostPort> = Vec::new();
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
+        if let Some(number) = port.host_port.filter(|port| *port > 0) {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
 impl Digest {
     pub(super) fn new(pod: &Pod, spec: &PodSpec, requests: Resources) -> Self {
-        let mut ports: Vec<HostPort> = Vec::new();
-        // Sidecars stay; other init containers are gone before the pod takes up its ports for good.
-        let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
-            if let Some(number) = port.host_port.filter(|port| *port > 0) {
-                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-                ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });
-            }
-        }
-        ports.sort();
-        ports.dedup();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let volume_claims = spec.volumes.iter().flatten().filter_map(|volume| {
             let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
@@ -72,7 +76,7 @@ impl Digest {
             affinity: spec.affinity.clone(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spreads: spec.topology_spread_constraints.clone().unwrap_or_default(),
-            ports,
+            ports: host_ports(spec),
             volume_claims: volume_claims.collect(),
             claims_devices: spec.resource_claims.iter().flatten().next().is_some()
                 || containers.any(|container| {

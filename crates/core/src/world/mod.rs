@@ -2,7 +2,7 @@
 //! after a restart. One writer (the driver); decisions read it.
 //!
 //! ```text
-//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons
+//! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons · storage · namespaces
 //! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
 //! Launch, Instances     ─▶ claims[..].launch, instances
 //! Done                  ─▶ flights (in flight, back-off), and the written object at once
@@ -12,33 +12,39 @@ mod batch;
 mod claim;
 mod digest;
 mod flights;
+mod leaving;
 mod node;
 mod pod;
+mod storage;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
-use crate::Timestamp;
 use crate::action::ActionKey;
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
+use crate::{Settings, Timestamp};
 
 pub use batch::Batch;
 pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
+pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
 pub(crate) use flights::EVICT;
 pub use flights::Flights;
+pub use leaving::Vacated;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
 pub use pod::{PodKey, PodState};
+pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
 #[derive(Debug, Default)]
@@ -54,10 +60,20 @@ pub struct World {
     pub pools: BTreeMap<String, NodePool>,
     /// By `namespace/name`.
     pub daemons: BTreeMap<String, DaemonSet>,
+    pub storage: Storage,
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// By `namespace/name`.
+    pub budgets: BTreeMap<String, PodDisruptionBudget>,
+    /// What selects pods, by kind, namespace and name; empty unless default spread constraints need it.
+    pub selectors: BTreeMap<(Kind, String, String), LabelSelector>,
+    selectors_awaited: bool,
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
     pub nominated: BTreeMap<PodKey, Nomination>,
+    /// Places that pods had when their end came, for a while.
+    pub vacated: Vec<Vacated>,
     /// Pods without a place and why, from the latest round that looked at them.
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
@@ -88,14 +104,25 @@ pub struct Nomination {
 }
 
 impl World {
+    /// Nothing known; whatever is watched under these settings is awaited.
+    pub fn new(settings: &Settings) -> Self {
+        Self { selectors_awaited: !settings.default_spreads.is_empty(), ..Self::default() }
+    }
+
+    /// The kinds that are watched.
+    pub fn watched(&self) -> impl Iterator<Item = Kind> + use<> {
+        let selecting = self.selectors_awaited.then_some(Kind::SELECTING);
+        Kind::ALL.into_iter().chain(selecting.into_iter().flatten())
+    }
+
     /// Whether every watched kind was listed once: before that, decisions would act on a part.
     pub fn is_listed(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        self.watched().all(|kind| self.listed.contains(&kind))
     }
 
     /// The kinds whose first list is still awaited.
     pub fn unlisted(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
+        self.watched().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
     /// The driver is about to dispatch the action of this key.
@@ -148,11 +175,13 @@ impl World {
                 if self.nodes.get(&name).is_none_or(|known| known.differs(&state)) {
                     self.batch.retry(now);
                 }
+                let ending = self.is_ending_by_name(&name);
                 self.node_deleted(&name);
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
-                self.nodes.insert(name, state);
+                self.nodes.insert(name.clone(), state);
+                self.ending(&name, ending, now);
             }
             Object::NodePool(pool) => {
                 let Some(name) = pool.metadata.name.clone() else {
@@ -184,6 +213,42 @@ impl World {
                 }
                 self.daemons.insert(key, *daemon);
             }
+            part @ (Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)) => {
+                if self.storage.applied(&part) {
+                    self.batch.retry(now);
+                }
+            }
+            Object::Namespace(namespace) => {
+                let Some(name) = namespace.metadata.name.clone() else {
+                    return;
+                };
+                let labels = namespace.metadata.labels.unwrap_or_default();
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.batch.retry(now);
+                }
+                self.namespaces.insert(name, labels);
+            }
+            Object::PodDisruptionBudget(budget) => {
+                let key = namespaced(&budget.metadata);
+                let opens = leaving::opens(self.budgets.get(&key), Some(&budget));
+                self.budgets.insert(key, *budget);
+                if opens {
+                    self.budget_changed(now);
+                }
+            }
+            Object::Selecting(selecting) => {
+                let key = (selecting.kind, selecting.namespace, selecting.name);
+                let known = match &selecting.selector {
+                    Some(selector) => self.selectors.insert(key, selector.clone()),
+                    None => self.selectors.remove(&key),
+                };
+                if known != selecting.selector {
+                    self.batch.retry(now);
+                }
+            }
         }
     }
 
@@ -193,6 +258,9 @@ impl World {
             return;
         }
         let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
+        let nodes = provider_id.as_ref().and_then(|id| self.nodes_by_provider_id.get(id)).cloned().unwrap_or_default();
+        let ending: Vec<(String, bool)> =
+            nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
             Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
             Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
@@ -204,6 +272,9 @@ impl World {
         }
         if let Some(id) = provider_id {
             self.claims_by_provider_id.insert(id, name);
+        }
+        for (node, before) in ending {
+            self.ending(&node, before, now);
         }
     }
 
@@ -218,6 +289,12 @@ impl World {
         }
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
+        // Planned once: it is nominated from then on, until it is on its way out.
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let is_leaving = self.is_leaving(&state);
+        if is_leaving && !was_leaving && self.may_leave(&state) {
+            self.batch.trigger(now);
+        }
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
@@ -228,14 +305,20 @@ impl World {
         }
         if state.is_provisionable() {
             if !was_pending {
+                self.succeed(&state, now);
                 self.batch.trigger(now);
             }
         } else {
             if let Some(node) = state.node_name().filter(|_| newly_bound) {
                 self.taken(&key, node, now);
             }
-            self.nominated.remove(&key);
-            self.unschedulable.remove(&key);
+            if state.is_terminating() && !is_leaving {
+                self.vacate(&state, now);
+            }
+            if newly_bound || !is_leaving {
+                self.nominated.remove(&key);
+                self.unschedulable.remove(&key);
+            }
         }
         if freed {
             self.batch.retry(now);
@@ -272,17 +355,39 @@ impl World {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
             }
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_) => {
+                self.storage.deleted(object);
+                self.batch.retry(now);
+            }
+            Object::Namespace(namespace) => {
+                if let Some(name) = &namespace.metadata.name {
+                    self.namespaces.remove(name);
+                    self.batch.retry(now);
+                }
+            }
+            Object::PodDisruptionBudget(budget) => {
+                let gone = self.budgets.remove(&namespaced(&budget.metadata));
+                if leaving::opens(gone.as_ref(), None) {
+                    self.budget_changed(now);
+                }
+            }
+            Object::Selecting(gone) => {
+                self.selectors.remove(&(gone.kind, gone.namespace.clone(), gone.name.clone()));
+            }
         }
     }
 
     fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
-        if let Some(pod) = self.pods.remove(key)
-            && let Some(node) = pod.node_name().map(str::to_owned)
-        {
-            self.unindex_pod(&node, key);
-            self.batch.retry(now);
+        if let Some(pod) = self.pods.remove(key) {
+            self.vacate(&pod, now);
+            if let Some(node) = pod.node_name().map(str::to_owned) {
+                self.unindex_pod(&node, key);
+                self.batch.retry(now);
+            }
         }
-        self.nominated.remove(key);
         self.unschedulable.remove(key);
         self.flights.forget(&format!("Pod/{key}"));
     }
@@ -323,6 +428,7 @@ impl World {
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
         let before = self.nominated.len();
         self.nominated.retain(|_, nomination| nomination.target != target);
+        self.vacated.retain(|one| one.target != target);
         if self.nominated.len() != before {
             self.batch.trigger(now);
         }
@@ -360,7 +466,17 @@ impl World {
                 }
             }
             Kind::DaemonSet => self.daemons.retain(|name, _| names.contains(name.as_str())),
+            Kind::PodDisruptionBudget => self.budgets.retain(|name, _| names.contains(name.as_str())),
+            Kind::Service | Kind::ReplicationController | Kind::ReplicaSet | Kind::StatefulSet => {
+                self.selectors.retain(|(of, namespace, name), _| {
+                    *of != kind || names.contains(format!("{namespace}/{name}").as_str())
+                });
+            }
             Kind::NodeClass => {}
+            Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
+            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+                self.storage.listed(kind, &names);
+            }
         }
         self.listed.insert(kind);
         self.batch.retry(now);
@@ -427,6 +543,14 @@ impl World {
             Object::NodePool(pool) => self.pools.contains_key(&name(&pool.metadata)),
             Object::NodeClaim(claim) => self.claims.contains_key(&name(&claim.metadata)),
             Object::DaemonSet(daemon) => self.daemons.contains_key(&namespaced(&daemon.metadata)),
+            // Nothing of these is ever written.
+            Object::PersistentVolumeClaim(_)
+            | Object::PersistentVolume(_)
+            | Object::StorageClass(_)
+            | Object::CsiNode(_)
+            | Object::Namespace(_)
+            | Object::PodDisruptionBudget(_)
+            | Object::Selecting(_) => false,
         }
     }
 
@@ -445,6 +569,7 @@ impl World {
             self.nominated.remove(&pod);
             self.unschedulable.insert(pod, verdict);
         }
+        self.forget_vacated(round.at);
         // A pod that is expected somewhere waits as well: another may have taken its place there.
         self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
     }

@@ -62,6 +62,11 @@ impl PodState {
         &self.digest.requests
     }
 
+    /// As its priority class says; none is zero.
+    pub fn priority(&self) -> i32 {
+        self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+    }
+
     pub fn uid(&self) -> &str {
         self.pod.metadata.uid.as_deref().unwrap_or_default()
     }
@@ -80,6 +85,27 @@ impl PodState {
         self.pod.metadata.deletion_timestamp.is_some()
     }
 
+    /// The kubelet's Ready condition is True.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+
+    /// What runs in it will be wanted elsewhere once its node is gone. A StatefulSet's pod is only replaced after it
+    /// has ended, every other pod as soon as its end has begun.
+    pub fn is_reschedulable(&self) -> bool {
+        !self.is_terminal()
+            && (!self.is_terminating() || self.is_owned_by("apps/v1", "StatefulSet"))
+            && !self.is_daemon()
+            && !self.is_node_owned()
+    }
+
+    /// Its owner wants it to stay where it is.
+    pub fn must_stay(&self) -> bool {
+        let annotations = self.pod.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(karpenter_api::labels::DO_NOT_DISRUPT)).is_some_and(|value| value == "true")
+    }
+
     /// Waits for a node: kube-scheduler found no place and no controller pins it to one.
     pub fn is_provisionable(&self) -> bool {
         self.provisionable
@@ -88,6 +114,12 @@ impl PodState {
     /// Owned by an object of exactly this apiVersion and kind, whoever the controller is.
     pub fn is_owned_by(&self, api_version: &str, kind: &str) -> bool {
         is_owned_by(&self.pod.metadata, api_version, kind)
+    }
+
+    /// UID of its controller.
+    pub fn controller(&self) -> Option<&str> {
+        let owner = self.pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+        Some(owner.uid.as_str())
     }
 
     pub fn is_daemon(&self) -> bool {

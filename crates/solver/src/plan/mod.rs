@@ -1,16 +1,23 @@
 //! The plan: which nodes to buy for the pods that no existing node takes, as a hint to the packer.
 //!
-//! Pods that are alike become demands, (shape, type) pairs become kinds of nodes. Then, a few times:
+//! Pods that are alike become demands, (shape, type) pairs become kinds of nodes. What to buy is a cutting stock
+//! problem with several resources (Gilmore and Gomory, 1961), solved in three steps:
 //!
-//! 1. *Fill and buy*: with a value for every demand, the kind whose best filling is worth most per
-//!    dollar is bought, as often as the demand lasts, until nothing is left. Fillings are re-computed
-//!    only when the demand they used has run out (a lazy greedy: worth only falls).
-//! 2. *Re-price*: the fillings become columns of a covering linear program; its duals are what a pod of
-//!    each demand really costs, and move the values for the next time.
+//! 1. *Fill and buy*, a few times: with a value for every demand, the kind whose best filling is worth most per
+//!    dollar is bought, as often as the demand lasts, until nothing is left. A kind is searched only when its bound
+//!    comes to the top of the queue, again only when the demand it used has run out (a lazy greedy: worth only
+//!    falls). The fillings become columns of a covering linear program; its duals are what a pod of each demand
+//!    really costs, and move the values for the next time.
+//! 2. *Generate* columns for these duals until none lowers the program's cost, or often enough.
+//! 3. *Round*: the program's columns are bought in whole numbers, the rest as in step 1.
 //!
-//! The cheapest of these plans is kept. Rules between pods are not looked at, but for limits per node;
-//! the packer decides what is legal. Cost: rounds × (kinds + bought kinds) fillings, and O(demands²) per
-//! column; demands beyond [`DEMANDS_MAX`] are left to the packer.
+//! The cheapest of these plans is kept; the first that costs hardly more than the program is good enough. Rules
+//! between pods are not looked at, but for limits per node, and spreads, which divide the pods of a class over the
+//! domains beforehand. The packer decides what is legal.
+//!
+//! Cost: a search is bounded ([`fill`]); step 1 takes O(kinds + bought) searches, step 2 O(kinds) for each
+//! generation, a column O(demands²). Kinds × demands are bounded, so the plan's cost does not grow with the number
+//! of pods; demands beyond [`DEMANDS_MAX`] are left to the packer.
 
 mod fill;
 mod master;
@@ -20,7 +27,7 @@ use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
-use self::fill::{Filler, Item, Kind, Pattern, most};
+use self::fill::{Effort, Filler, Item, Kind, Pattern, most};
 use self::master::{Column, Master};
 use crate::pack::{EVERYWHERE, Packer, Suggested};
 use crate::problem::{Problem, Rule};
@@ -28,31 +35,76 @@ use crate::shape::{Choice, ShapeId, holds, room};
 
 /// Rows of the linear program.
 const DEMANDS_MAX: usize = 192;
-/// Kinds of nodes considered.
-const KINDS_MAX: usize = 4096;
-/// Plans made, of which the cheapest is kept.
-const ROUNDS: usize = 5;
+/// A type that is dearer than another by less than this factor …
+const SIZE_STEP: f64 = 1.1;
+/// … and that holds, per dollar, at most so much more than that, is not considered.
+const SAME: f64 = 1.01;
+/// With many demands the factor grows, until kinds × demands are no more than this …
+const KINDS_TIMES_ITEMS: usize = 9_000;
+/// … or it is this large.
+const SIZE_STEP_MAX: f64 = 1.9;
+/// A filling is bought if none can be better by more than this factor.
+const CLOSE: f64 = 1.01;
+/// Plans bought before columns are generated.
+const ROUNDS: usize = 4;
+/// A plan within this factor of the linear program's cost is good enough.
+const GOOD_ENOUGH: f64 = 1.005;
+/// How often columns are generated for all kinds, and how many in all.
+const GENERATIONS_MAX: usize = 24;
+const GENERATED_MAX: usize = 600;
+/// From which fraction on a basic column is bought once more.
+const ROUND_UP: [f64; 3] = [1.0, 0.8, 0.6];
 /// How far values move towards the duals between two plans.
 const STEP: f64 = 0.3;
 
 /// At most so many pods of a counter share a node.
 type Group = Option<(usize, u32)>;
 
-/// Suggests nodes to a packer that has filled the existing ones.
-pub(crate) fn suggest(problem: &Problem, packer: &mut Packer<'_>) {
-    let demands = demands(problem, packer);
-    if demands.is_empty() {
-        return;
+/// A plan for the pods that an already filled packer has not placed.
+pub(crate) struct Suggestion {
+    pub(crate) demands: usize,
+    pub(crate) bins: Vec<Suggested>,
+    /// What its nodes cost, in 10⁻⁶ USD per hour.
+    pub(crate) price: u64,
+}
+
+/// What is to be bought, as the plan sees it.
+pub(crate) struct Planner {
+    demands: Vec<Demand>,
+    items: Vec<Item>,
+    kinds: Vec<Kind>,
+    choices: Vec<(ShapeId, Choice)>,
+}
+
+impl Planner {
+    pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
+        let demands = demands(problem, packer);
+        let (items, kinds, choices) = kinds(problem, packer, &demands);
+        Self { demands, items, kinds, choices }
     }
-    let (items, mut kinds, choices) = kinds(problem, packer, &demands);
-    let bought = cheapest(&items, &mut kinds);
-    let mut bins: Vec<Suggested> = Vec::new();
-    for (kind, pattern, copies) in bought {
-        let (shape, choice) = choices[kind];
-        let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
-        bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+
+    /// The cheapest plan, if every node cost `premium` (10⁻⁶ USD per hour) beside its price.
+    pub(crate) fn plan(&self, packer: &Packer<'_>, premium: u64) -> Suggestion {
+        let mut kinds = self.kinds.clone();
+        for kind in &mut kinds {
+            kind.price += float(premium);
+        }
+        let mut suggestion = Suggestion { demands: self.demands.len(), bins: Vec::new(), price: 0 };
+        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds) {
+            let (shape, choice) = self.choices[kind];
+            let shape = loosest(packer, &self.demands, shape, &pattern);
+            let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
+            suggestion.bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+            suggestion.price += choice.price * u64::from(copies);
+        }
+        suggestion
     }
-    packer.suggest(demands.len(), bins);
+}
+
+/// The shape that meets all demands of a filling and is the widest of theirs.
+fn loosest(packer: &Packer<'_>, demands: &[Demand], bought: ShapeId, pattern: &Pattern) -> ShapeId {
+    let shapes = || pattern.iter().map(|(item, _)| demands[*item as usize].shape);
+    shapes().find(|shape| shapes().all(|other| packer.shapes.meets(*shape, other))).unwrap_or(bought)
 }
 
 /// Pods that ask the same of the same pool.
@@ -72,10 +124,10 @@ fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
     let mut known: FxHashMap<(ShapeId, &[i64], Group), usize> = FxHashMap::default();
     let mut held: Vec<Option<Vec<(u32, usize)>>> = vec![None; problem.counters.len()];
     for (class, count) in waiting.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let Some(shape) = shape_of(problem, packer, class) else { continue };
+        let shapes = shapes_of(problem, packer, class);
         let requests = problem.classes[class].requests.as_slice();
         let group = group(problem, class);
-        for (domain, shape, count) in divide(problem, packer, class, shape, *count, &mut held) {
+        for (domain, shape, count) in divide(problem, packer, class, &shapes, *count, &mut held) {
             let at = *known.entry((shape, requests, group)).or_insert_with(|| {
                 all.push(Demand { shape, requests: requests.to_vec(), count: 0, group });
                 all.len() - 1
@@ -95,26 +147,30 @@ fn divide(
     problem: &Problem,
     packer: &mut Packer<'_>,
     class: usize,
-    shape: ShapeId,
+    of: &[ShapeId],
     count: u32,
     held: &mut [Option<Vec<(u32, usize)>>],
 ) -> Vec<(usize, ShapeId, u32)> {
-    let whole = vec![(EVERYWHERE, shape, count)];
+    let whole: Vec<(usize, ShapeId, u32)> = of.first().map(|shape| (EVERYWHERE, *shape, count)).into_iter().collect();
     let rules = problem.classes[class].alternatives.first().map(|of| of.rules.as_slice()).unwrap_or_default();
     let spread = rules.iter().find_map(|rule| match rule {
-        Rule::Spread { counter, .. } => Some((*counter, problem.counters[*counter].key?)),
+        Rule::Spread { counter, max_skew, .. } => Some((*counter, problem.counters[*counter].key?, *max_skew)),
         _ => None,
     });
-    let Some((counter, key)) = spread else { return whole };
+    let Some((counter, key, max_skew)) = spread else { return whole };
     let mut domains: Vec<(u32, usize)> = held[counter].take().unwrap_or_else(|| packer.held(counter));
     let mut shapes: FxHashMap<usize, (ShapeId, u32)> = FxHashMap::default();
     for (_, bit) in &domains {
         let pin = packer.pin(key, *bit);
-        if let Some(pinned) = packer.shapes.narrow(shape, pin) {
+        if let Some(pinned) = of.iter().find_map(|shape| packer.shapes.narrow(*shape, pin)) {
             shapes.insert(*bit, (pinned, 0));
         }
     }
-    if shapes.is_empty() {
+    let fullest = domains.iter().map(|(held, _)| *held).max().unwrap_or(0);
+    let emptiest = domains.iter().map(|(held, _)| *held).min().unwrap_or(0);
+    // They may all be in one domain, if that is cheapest.
+    let is_free = (fullest - emptiest).saturating_add(count) <= max_skew;
+    if shapes.is_empty() || is_free {
         held[counter] = Some(domains);
         return whole;
     }
@@ -162,22 +218,31 @@ fn keep_largest(all: &mut Vec<Demand>, packer: &mut Packer<'_>) {
         .collect();
 }
 
-/// The shape of a node for a class: of the first pool that has a type with room for one pod.
-fn shape_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Option<ShapeId> {
+/// The shapes of a node for a class: of the first pool that has a type with room for one pod, one for each home of its
+/// volumes. The first will do, unless the pods are divided.
+fn shapes_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Vec<ShapeId> {
     let requests = &problem.classes[class].requests;
     for alternative in 0..problem.classes[class].alternatives.len() {
+        let mut all: Vec<ShapeId> = Vec::new();
         for (row, base) in packer.shapes_for(class, alternative).iter() {
+            let pool_of = |shape: &ShapeId| packer.shapes.get(*shape).pool;
+            if all.first().is_some_and(|first| pool_of(first) != pool_of(base)) {
+                break;
+            }
             let Some(shape) = packer.shapes.narrow(*base, *row) else { continue };
             let of = packer.shapes.get(shape);
             let pool = &problem.pools[of.pool];
             let fits = |at: &usize| holds(problem, pool, of.types[*at], requests);
             let open = packer.limits[of.pool].1.is_none_or(|left| left > 0);
             if open && of.largest.iter().any(fits) {
-                return Some(shape);
+                all.push(shape);
             }
         }
+        if !all.is_empty() {
+            return all;
+        }
     }
-    None
+    Vec::new()
 }
 
 /// How many pods of a class may share a node, if a rule about single nodes says so.
@@ -193,7 +258,15 @@ fn group(problem: &Problem, class: usize) -> Group {
     rules.iter().filter_map(cap).min_by_key(|(counter, cap)| (*cap, *counter))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "amounts and prices are far below 2^52, and this is a hint")]
+/// A type under a shape that demands ask for, as the plan sees it.
+struct Candidate {
+    shape: ShapeId,
+    choice: Choice,
+    room: Vec<f64>,
+    price: f64,
+}
+
+/// What can be bought for these demands: kinds of nodes, each with the shape and type it stands for.
 fn kinds(
     problem: &Problem,
     packer: &mut Packer<'_>,
@@ -202,48 +275,66 @@ fn kinds(
     // Resources that nobody asks for do not matter.
     let asked: Vec<usize> =
         (0..problem.resources()).filter(|at| demands.iter().any(|demand| demand.requests[*at] > 0)).collect();
-    let needs = |demand: &Demand| asked.iter().map(|at| demand.requests[*at] as f64).collect();
+    let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
     let items: Vec<Item> =
         demands.iter().map(|demand| Item { need: needs(demand), count: demand.count, group: demand.group }).collect();
     let mut shapes: Vec<ShapeId> = demands.iter().map(|demand| demand.shape).collect();
     shapes.sort_unstable();
     shapes.dedup();
-    let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
+    let mut all: Vec<Candidate> = Vec::new();
     for id in shapes {
-        let shape = std::rc::Rc::clone(packer.shapes.get(id));
-        // A node of this shape takes every demand whose labels it meets already.
-        let meets: Vec<u32> = (0..demands.len())
-            .filter(|at| {
-                let of = packer.shapes.get(demands[*at].shape);
-                of.pool == shape.pool && shape.row.and(&of.row) == shape.row
-            })
-            .filter_map(|at| u32::try_from(at).ok())
-            .collect();
+        let shape = packer.shapes.get(id);
         let pool = &problem.pools[shape.pool];
-        let first = kinds.len();
         for choice in &shape.types {
-            let all: Vec<i64> = room(problem, pool, *choice).collect();
-            if all.iter().any(|room| *room < 0) || kinds.len() >= KINDS_MAX {
-                continue;
+            let room: Vec<i64> = room(problem, pool, *choice).collect();
+            if room.iter().all(|room| *room >= 0) {
+                let room = asked.iter().map(|at| float(room[*at])).collect();
+                all.push(Candidate { shape: id, choice: *choice, room, price: float(choice.price) });
             }
-            let room: Vec<f64> = asked.iter().map(|at| all[*at] as f64).collect();
-            let price = choice.price as f64;
-            // Types come cheapest first: one that holds no more than an earlier one is never needed.
-            let dominated = |known: &Kind| known.room.iter().zip(&room).all(|(known, new)| known >= new);
-            if kinds[first..].iter().any(dominated) {
-                continue;
-            }
-            let fits = |at: &u32| most(&items[*at as usize], &room, 1) > 0;
-            let fitting: Vec<u32> = meets.iter().copied().filter(fits).collect();
-            if fitting.is_empty() {
-                continue;
-            }
-            let multipliers = vec![price / room.len() as f64; room.len()];
-            kinds.push(Kind { room, price, items: fitting, multipliers });
-            choices.push((id, *choice));
+        }
+    }
+    let mut step = 1.0;
+    loop {
+        thin(&mut all, step);
+        if step >= SIZE_STEP && all.len() * items.len() <= KINDS_TIMES_ITEMS || step > SIZE_STEP_MAX {
+            break;
+        }
+        step *= SIZE_STEP;
+    }
+    let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
+    for Candidate { shape, choice, room, price } in all {
+        // A node of this shape takes every demand whose labels it meets already.
+        let fits = |at: &usize| packer.shapes.meets(shape, demands[*at].shape) && most(&items[*at], &room, 1) > 0;
+        let fitting: Vec<u32> = (0..items.len()).filter(fits).filter_map(|at| u32::try_from(at).ok()).collect();
+        if !fitting.is_empty() {
+            kinds.push(Kind::new(room, price, fitting));
+            choices.push((shape, choice));
         }
     }
     (items, kinds, choices)
+}
+
+/// Types of a shape come cheapest first: one that holds no more than an earlier one is never needed, nor one
+/// that is larger by less than `step` and holds no more for the money: a node is bought as the cheapest type
+/// that holds its pods, whatever it was meant to be.
+fn thin(all: &mut Vec<Candidate>, step: f64) {
+    let mut kept: Vec<Candidate> = Vec::new();
+    for one in all.drain(..) {
+        let needless = |known: &&Candidate| {
+            let scale = if one.price <= known.price * step { one.price / known.price * SAME } else { 1.0 };
+            known.room.iter().zip(&one.room).all(|(known, room)| known * scale >= *room)
+        };
+        let mut same_shape = kept.iter().rev().take_while(|known| known.shape == one.shape);
+        if !same_shape.any(|known| needless(&known)) {
+            kept.push(one);
+        }
+    }
+    *all = kept;
+}
+
+#[expect(clippy::cast_precision_loss, reason = "amounts and prices are far below 2^52, and this is a hint")]
+fn float(amount: impl TryInto<i64>) -> f64 {
+    amount.try_into().map_or(f64::MAX, |amount| amount as f64)
 }
 
 /// A bought kind, its filling, and how often.
@@ -253,61 +344,107 @@ fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
     let singles: Option<Vec<Column>> = (0..items.len()).map(|at| single(items, kinds, at)).collect();
     // A demand that no kind can hold was left out before; if one is here all the same, there is no plan.
     let Some(singles) = singles else { return Vec::new() };
-    let demand: Vec<f64> = items.iter().map(|item| f64::from(item.count)).collect();
-    let mut master = Master::new(&singles, &demand);
+    let counts: Vec<u32> = items.iter().map(|item| item.count).collect();
+    let mut master = Master::new(singles, &counts);
     let mut values = master.duals.clone();
-    let mut best: Option<(f64, Vec<Bought>)> = None;
+    let alone = values.clone();
+    let mut best = Plan { cost: f64::MAX, bought: Vec::new() };
     let mut filler = Filler::default();
-    for _ in 0..ROUNDS {
-        let (cost, bought) = buy(items, kinds, &values, &mut filler);
-        let columns: Vec<Column> = bought
-            .iter()
-            .map(|(kind, pattern, _)| Column {
-                covers: pattern.iter().map(|(item, pods)| (*item as usize, f64::from(*pods))).collect(),
-                price: kinds[*kind].price,
-            })
-            .collect();
-        if best.as_ref().is_none_or(|(known, _)| cost < *known) {
-            best = Some((cost, bought));
+    for round in 0..ROUNDS {
+        let plan = buy(items, kinds, &values, counts.clone(), &mut filler);
+        let columns: Vec<Column> = plan.bought.iter().map(|(kind, pattern, _)| column(kinds, *kind, pattern)).collect();
+        best = best.min(plan);
+        if !master.offer_all(&columns) {
+            break;
         }
-        let mut entered = false;
-        // Columns that were outbid may pay once others are in; a few times is enough for a hint.
-        for _ in 0..8 {
-            let any = columns.iter().filter(|column| master.offer(column)).count() > 0;
-            entered |= any;
-            if !any {
+        if round > 0 && best.cost <= master.cost() * GOOD_ENOUGH {
+            return best.bought;
+        }
+        follow(&mut values, &master.duals);
+    }
+    let mut generated = 0;
+    for _ in 0..GENERATIONS_MAX {
+        let columns = generate(items, kinds, &values, &counts, &mut filler);
+        generated += columns.len();
+        if !master.offer_all(&columns) {
+            let columns = generate(items, kinds, &master.duals, &counts, &mut filler);
+            if !master.offer_all(&columns) {
                 break;
             }
         }
-        if !entered {
+        if generated >= GENERATED_MAX {
             break;
         }
-        for (value, dual) in values.iter_mut().zip(&master.duals) {
-            *value += STEP * (dual - *value);
+        follow(&mut values, &master.duals);
+    }
+    for up in ROUND_UP {
+        let (mut plan, left) = master.rounded(up, &counts);
+        // What is in surplus is worth nothing to the program, but must be bought all the same.
+        let worth = master.duals.iter().zip(&alone).map(|(dual, alone)| dual.max(alone * 0.01));
+        let rest = buy(items, kinds, &worth.collect::<Vec<_>>(), left, &mut filler);
+        plan.cost += rest.cost;
+        plan.bought.extend(rest.bought);
+        best = best.min(plan);
+    }
+    best.bought
+}
+
+/// What is bought, and for how much.
+struct Plan {
+    cost: f64,
+    bought: Vec<Bought>,
+}
+
+impl Plan {
+    fn min(self, other: Self) -> Self {
+        if other.cost < self.cost { other } else { self }
+    }
+}
+
+/// Values move towards the duals by a part of the way: duals jump from one program to the next (smoothing of
+/// column generation).
+fn follow(values: &mut [f64], duals: &[f64]) {
+    for (value, dual) in values.iter_mut().zip(duals) {
+        *value += STEP * (dual - *value);
+    }
+}
+
+fn column(kinds: &[Kind], kind: usize, pattern: &Pattern) -> Column {
+    Column { kind, pattern: pattern.clone(), price: kinds[kind].price }
+}
+
+/// For every kind the filling that is worth most at these duals, if it is worth its price.
+fn generate(items: &[Item], kinds: &mut [Kind], duals: &[f64], counts: &[u32], filler: &mut Filler) -> Vec<Column> {
+    let mut all = Vec::new();
+    for at in 0..kinds.len() {
+        if filler.bound(items, &mut kinds[at], duals, counts) > kinds[at].price {
+            let (_, pattern) = filler.best(items, &mut kinds[at], duals, counts, Effort::Thorough);
+            all.push(column(kinds, at, &pattern));
         }
     }
-    best.map(|(_, bought)| bought).unwrap_or_default()
+    all
 }
 
 /// The cheapest way to serve a demand with nodes of its own.
 fn single(items: &[Item], kinds: &[Kind], at: usize) -> Option<Column> {
     let wanted = u32::try_from(at).ok()?;
-    let ways = kinds.iter().filter(|kind| kind.items.binary_search(&wanted).is_ok()).map(|kind| {
-        let pods = f64::from(most(&items[at], &kind.room, items[at].count));
-        (kind.price / pods, pods, kind.price)
-    });
-    let (_, pods, price) = ways.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(Column { covers: vec![(at, pods)], price })
+    let ways = kinds.iter().enumerate().filter(|(_, kind)| kind.items.binary_search(&wanted).is_ok());
+    let ways = ways.map(|(number, kind)| (number, kind.price, most(&items[at], &kind.room, items[at].count)));
+    let (kind, price, pods) = ways.min_by(|a, b| (a.1 / f64::from(a.2)).total_cmp(&(b.1 / f64::from(b.2))))?;
+    Some(Column { kind, pattern: vec![(wanted, pods)], price })
 }
 
-/// Buys the filling that is worth most per dollar until no pod is left.
-fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], filler: &mut Filler) -> (f64, Vec<Bought>) {
-    let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
+/// Buys the filling that is worth most per dollar until no pod of `left` is left.
+fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], mut left: Vec<u32>, filler: &mut Filler) -> Plan {
     let mut waiting: u64 = left.iter().map(|n| u64::from(*n)).sum();
     let mut fillings: Vec<Option<Pattern>> = vec![None; kinds.len()];
-    // Ratios are positive, and positive floats order as their bits.
-    let mut queue: BinaryHeap<(u64, Reverse<usize>)> = (0..kinds.len()).map(|at| (u64::MAX, Reverse(at))).collect();
-    let (mut cost, mut bought) = (0.0, Vec::new());
+    let mut queue: BinaryHeap<(u64, Reverse<usize>)> = BinaryHeap::with_capacity(kinds.len());
+    for at in 0..kinds.len() {
+        start_like_the_last(kinds, at);
+        let bound = filler.bound(items, &mut kinds[at], values, &left);
+        queue.push((order(bound / kinds[at].price), Reverse(at)));
+    }
+    let mut plan = Plan { cost: 0.0, bought: Vec::new() };
     while waiting > 0
         && let Some((_, Reverse(at))) = queue.pop()
     {
@@ -318,14 +455,29 @@ fn buy(items: &[Item], kinds: &mut [Kind], values: &[f64], filler: &mut Filler) 
                 left[*item as usize] -= n * copies;
                 waiting -= u64::from(n * copies);
             }
-            cost += kinds[at].price * f64::from(copies);
-            bought.push((at, pattern, copies));
+            plan.cost += kinds[at].price * f64::from(copies);
+            plan.bought.push((at, pattern, copies));
         }
-        let (value, pattern) = filler.best(items, &mut kinds[at], values, &left);
+        let (value, pattern) = filler.best(items, &mut kinds[at], values, &left, Effort::Quick);
         if !pattern.is_empty() {
-            queue.push(((value / kinds[at].price).to_bits(), Reverse(at)));
+            queue.push((order(value * CLOSE / kinds[at].price), Reverse(at)));
             fillings[at] = Some(pattern);
         }
     }
-    (cost, bought)
+    plan
+}
+
+/// Positive floats order as their bits.
+fn order(ratio: f64) -> u64 {
+    ratio.max(0.0).to_bits()
+}
+
+/// Kinds of one shape come by price: what resources are worth hardly differs from one to the next.
+fn start_like_the_last(kinds: &mut [Kind], at: usize) {
+    let Some((last, rest)) = at.checked_sub(1).map(|before| kinds.split_at_mut(before + 1)) else { return };
+    let (Some(last), Some(kind)) = (last.last(), rest.first_mut()) else { return };
+    if last.searched && !kind.searched && last.room.len() == kind.room.len() {
+        let scale = kind.price / last.price;
+        kind.multipliers = last.multipliers.iter().map(|price| price * scale).collect();
+    }
 }

@@ -9,20 +9,21 @@ use crate::World;
 use crate::provision::pods::needs;
 use crate::requirements::Requirements;
 use crate::resources::Resources;
-use crate::world::template_requests;
+use crate::world::{HostPort, host_ports, template_requests};
 
 /// A DaemonSet's pod: what it asks for, and the nodes it chooses.
 pub(super) struct Daemon {
     pub(super) requests: Resources,
     pub(super) needs: Vec<Requirements>,
+    pub(super) ports: Vec<HostPort>,
     rows: Vec<Row>,
     tolerations: Vec<Toleration>,
 }
 
 impl Daemon {
     /// Preferences to stay away do not keep a daemon off.
-    pub(super) fn tolerates(&self, standing: &[Taint]) -> bool {
-        standing.iter().all(|taint| taint.effect == "PreferNoSchedule" || taints::tolerates(&self.tolerations, taint))
+    pub(super) fn tolerates<'t>(&self, mut standing: impl Iterator<Item = &'t Taint>) -> bool {
+        standing.all(|taint| taint.effect == "PreferNoSchedule" || taints::tolerates(&self.tolerations, taint))
     }
 }
 
@@ -35,6 +36,7 @@ pub(super) fn daemons(world: &World) -> Vec<Daemon> {
         Some(Daemon {
             requests: template_requests(spec),
             needs: needs(&selector, affinity).ok()?,
+            ports: host_ports(spec),
             rows: Vec::new(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
         })

@@ -2,26 +2,30 @@
 
 mod classes;
 mod daemons;
+mod defaults;
 mod nodes;
 mod pools;
+mod ports;
 mod selectors;
 mod topology;
+mod volumes;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
-use karpenter_api::NodePool;
 use karpenter_solver::Problem;
 
-pub(super) use self::pools::{PoolTypes, pool_requirements};
-pub(super) use self::topology::{namespaces_are_known, preferred_affinity, preferred_anti_affinity};
+pub(super) use self::pools::{Barren, PoolTypes, pool_requirements};
+use self::ports::Contested;
+pub(super) use self::topology::{preferred_affinity, preferred_anti_affinity};
+use self::volumes::Volumes;
 use self::words::Vocabulary;
 pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
 use crate::resources;
-use crate::settings::{MinValuesPolicy, PreferencePolicy};
+use crate::settings::MinValuesPolicy;
 use crate::world::{HostPort, PodKey, PodState};
 use crate::{Cloud, Settings, World};
 
@@ -37,12 +41,17 @@ pub(super) struct Interned<'w> {
     /// Name of each node: a Node's, or a claim's that has none yet.
     pub(super) nodes: Vec<String>,
     node_index: BTreeMap<String, usize>,
+    /// Pods of this round that an earlier one had sent somewhere, or that have to leave their node: where they were, or
+    /// were expected, counts no longer.
+    placing: BTreeSet<&'w PodKey>,
     pub(super) taints: Vec<Taint>,
     /// Topology key of each counter.
     pub(super) counter_keys: Vec<String>,
     ports: Vec<HostPort>,
-    /// Pools that are ready but can buy nothing, and why.
-    pub(super) barren: Vec<(&'w NodePool, String)>,
+    pub(super) contested: Contested,
+    volumes: Volumes,
+    /// Pools that can host no pod.
+    pub(super) barren: Vec<Barren<'w>>,
 }
 
 pub(super) fn build<'w, C: Cloud>(
@@ -51,10 +60,10 @@ pub(super) fn build<'w, C: Cloud>(
     settings: &Settings,
     pending: &[&'w PodState],
 ) -> Interned<'w> {
-    let respect = settings.preference_policy == PreferencePolicy::Respect;
-    let (kinds, pods, invalid) = classes::read(pending, respect);
+    let (mut kinds, pods, invalid) = classes::read(world, settings, pending);
     let (pools, barren) = pools::pools(world, cloud);
     let mut daemons = daemons::daemons(world);
+    let contested = ports::contest(&mut kinds, &mut daemons);
     let mut vocabulary = Vocabulary::default();
     for name in [resources::CPU, resources::MEMORY, resources::PODS, resources::EPHEMERAL_STORAGE] {
         vocabulary.resources.insert(name.to_owned());
@@ -67,10 +76,14 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let mut types: Vec<Arc<CloudType>> = Vec::new();
     let mut numbers: BTreeMap<*const CloudType, usize> = BTreeMap::new();
+    let mut seen: BTreeSet<*const Arc<CloudType>> = BTreeSet::new();
     for (pool, rows) in &pools {
         vocabulary.learn(&pool_requirements(pool));
         vocabulary.resources.extend(pool.spec.limits.iter().flatten().map(|(name, _)| name.clone()));
-        for row in rows {
+        if !seen.insert(rows.as_ptr()) {
+            continue;
+        }
+        for row in rows.iter() {
             numbers.entry(Arc::as_ptr(row)).or_insert_with(|| {
                 types.push(Arc::clone(row));
                 types.len() - 1
@@ -89,6 +102,7 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let words = vocabulary.words();
     let relax_min_values = settings.min_values_policy == MinValuesPolicy::BestEffort;
+    let has_target = |pod: &&&PodState| pod.node_name().is_some() || world.nominated.contains_key(&pod.key);
     let mut interned = Interned {
         problem: Problem { layout: words.layout(), relax_min_values, ..Problem::default() },
         words,
@@ -97,9 +111,12 @@ pub(super) fn build<'w, C: Cloud>(
         invalid,
         nodes: Vec::new(),
         node_index: BTreeMap::new(),
+        placing: pending.iter().filter(|pod| has_target(pod)).map(|pod| &pod.key).collect(),
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),
+        contested,
+        volumes: Volumes::new(world),
         pools,
         barren,
     };
@@ -119,20 +136,5 @@ impl Interned<'_> {
             self.taints.push(taint.clone());
             self.taints.len() - 1
         })
-    }
-
-    fn port(&mut self, port: &HostPort) -> usize {
-        self.ports.iter().position(|known| known == port).unwrap_or_else(|| {
-            self.ports.push(port.clone());
-            self.ports.len() - 1
-        })
-    }
-
-    fn port_conflicts(&self) -> Vec<Vec<usize>> {
-        let conflicts = |port: &HostPort| {
-            let others = self.ports.iter().enumerate();
-            others.filter(|(_, other)| port.conflicts(other)).map(|(at, _)| at).collect()
-        };
-        self.ports.iter().map(conflicts).collect()
     }
 }

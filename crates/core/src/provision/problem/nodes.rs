@@ -1,56 +1,54 @@
 //! Nodes that stay, and launched claims whose Node is still to come, with what is free on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{labels as keys, taints};
-use karpenter_solver::Node;
+use karpenter_solver::{Node, Row};
 
 use super::{Interned, daemons::Daemon};
 use crate::World;
 use crate::provision::pods::NODE_NAME;
 use crate::resources::{self, Resources};
-use crate::world::{ClaimState, NodeState};
+use crate::world::{ClaimState, Digest, NodeState, PodKey};
 
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then launched claims without a Node.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
-        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| stays(world, node)).collect();
+        let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| !world.is_ending(node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
-        let expected = expected(world);
+        let expected = expected(world, &self.placing);
         for node in nodes {
             self.add_node(world, node, daemons, &expected);
         }
         for state in world.claims.values().filter(|state| !state.is_deleting()) {
             let joined = state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
             if !joined {
-                self.add_claim(state, daemons, &expected);
+                self.add_claim(world, state, daemons, &expected);
             }
         }
     }
 
-    fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &BTreeMap<&str, Resources>) {
+    fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &Expected<'_>) {
         let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
-        let mut available =
-            status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities).unwrap_or_default();
+        let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities);
+        let mut available = self.with_ports(&given.unwrap_or_default());
         let managed = node.label(keys::NODEPOOL).is_some();
         let starting = managed && !node.is_initialized();
         if starting && let Some(claim) = claim {
             fill(&mut available, claim);
         }
-        let mut ports = Vec::new();
-        for pod in world.pods_on(node.name()) {
-            available.subtract(pod.requests());
-            ports.extend(pod.digest.ports.iter().map(|port| self.port(port)));
-        }
+        let name_of_claim = claim.map(ClaimState::name).filter(|name| *name != node.name());
+        let names = std::iter::once(node.name()).chain(name_of_claim);
+        let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
+        let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
+        let pods: Vec<&Digest> = bound.chain(coming).collect();
         let mut labels = node.labels().cloned().unwrap_or_default();
         labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
         let row = self.words.label_row(&self.problem.layout, &labels);
-        available.subtract(&self.daemons_to_come(world, node, &row, daemons));
-        for name in [Some(node.name()), claim.map(ClaimState::name)].into_iter().flatten() {
-            available.subtract(expected.get(name).unwrap_or(&Resources::default()));
-        }
+        let daemons = self.daemons_on(node.taints().iter().filter(|t| !taints::is_ephemeral(t)), &row, daemons);
+        available.subtract(&to_come(world, node, &daemons));
         let startup: Vec<Taint> = claim
             .filter(|_| starting)
             .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
@@ -64,71 +62,82 @@ impl Interned<'_> {
                     || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
         };
         let standing: Vec<Taint> = node.taints().iter().filter(|taint| !passing(taint)).cloned().collect();
-        self.push_node(node.name().to_owned(), row, &standing, &available, ports);
+        // Pods may be expected under either name.
+        if let Some(name) = name_of_claim {
+            self.node_index.insert(name.to_owned(), self.nodes.len());
+        }
+        self.push_node(world, node.name(), row, &standing, available, &pods);
     }
 
-    fn add_claim(&mut self, state: &ClaimState, daemons: &[Daemon], expected: &BTreeMap<&str, Resources>) {
+    fn add_claim(&mut self, world: &World, state: &ClaimState, daemons: &[Daemon], expected: &Expected<'_>) {
         let mut available = Resources::default();
         fill(&mut available, state);
         if available.0.is_empty() {
             return;
         }
+        let mut available = self.with_ports(&available);
         let labels = state.claim.metadata.labels.clone().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
         let standing: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
-        for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
-            if self.runs_on(daemon, &row) {
-                available.subtract(&daemon.requests);
-            }
+        let daemons = self.daemons_on(standing.iter(), &row, daemons);
+        for daemon in &daemons {
+            available.subtract(&daemon.requests);
         }
-        available.subtract(expected.get(state.name()).unwrap_or(&Resources::default()));
-        self.push_node(state.name().to_owned(), row, &standing, &available, Vec::new());
+        let pods = expected.get(state.name()).map(Vec::as_slice).unwrap_or_default();
+        self.push_node(world, state.name(), row, &standing, available, pods);
     }
 
+    /// What the daemons take is off `available`; what the pods take is not yet.
     fn push_node(
         &mut self,
-        name: String,
-        row: karpenter_solver::Row,
+        world: &World,
+        name: &str,
+        row: Row,
         taints: &[Taint],
-        available: &Resources,
-        ports: Vec<usize>,
+        mut available: Resources,
+        pods: &[&Digest],
     ) {
+        for pod in pods {
+            available.subtract(&pod.requests);
+        }
+        let taken = pods.iter().flat_map(|pod| &pod.ports);
+        let mut ports: Vec<usize> = taken.map(|port| self.port(port)).collect();
+        ports.sort_unstable();
+        ports.dedup();
         let taints = taints.iter().map(|taint| self.taint(taint)).collect();
-        let available = self.words.amounts(available);
-        self.node_index.insert(name.clone(), self.nodes.len());
-        self.nodes.push(name);
-        let (volumes, volume_room) = (Vec::new(), Vec::new());
+        let available = self.words.amounts(&available);
+        let volumes = self.volumes_of(world, pods.iter().copied());
+        let volume_room = self.volume_room(world, name, &volumes);
+        self.node_index.insert(name.to_owned(), self.nodes.len());
+        self.nodes.push(name.to_owned());
         self.problem.nodes.push(Node { row, taints, available, ports, volumes, volume_room });
     }
 
-    /// What daemons that are not bound to the node yet will take of it.
-    fn daemons_to_come(
+    /// The daemons that run on a node with this row and these taints.
+    fn daemons_on<'d>(
         &self,
-        world: &World,
-        node: &NodeState,
-        row: &karpenter_solver::Row,
-        daemons: &[Daemon],
-    ) -> Resources {
-        let mut expected = Resources::default();
-        let standing: Vec<Taint> = node.taints().iter().filter(|t| !taints::is_ephemeral(t)).cloned().collect();
-        for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
-            if self.runs_on(daemon, row) {
-                expected.add(&daemon.requests);
-            }
-        }
-        for pod in world.pods_on(node.name()).filter(|pod| pod.is_daemon()) {
-            expected.subtract(pod.requests());
-        }
-        for amount in expected.0.values_mut() {
-            *amount = (*amount).max(0);
-        }
-        expected
+        standing: impl Iterator<Item = &'d Taint> + Clone,
+        row: &Row,
+        daemons: &'d [Daemon],
+    ) -> Vec<&'d Daemon> {
+        let runs = |daemon: &&Daemon| daemon.tolerates(standing.clone()) && self.runs_on(daemon, row);
+        daemons.iter().filter(runs).collect()
     }
 }
 
-/// A node that is not on its way out.
-fn stays(world: &World, node: &NodeState) -> bool {
-    !node.is_deleting() && world.claim_of(node).is_none_or(|claim| !claim.is_deleting())
+/// What daemons that are not bound to the node yet will take of it.
+fn to_come(world: &World, node: &NodeState, daemons: &[&Daemon]) -> Resources {
+    let mut expected = Resources::default();
+    for daemon in daemons {
+        expected.add(&daemon.requests);
+    }
+    for pod in world.pods_on(node.name()).filter(|pod| pod.is_daemon()) {
+        expected.subtract(pod.requests());
+    }
+    for amount in expected.0.values_mut() {
+        *amount = (*amount).max(0);
+    }
+    expected
 }
 
 /// Amounts the claim promises where the node has none yet.
@@ -143,13 +152,19 @@ fn fill(available: &mut Resources, claim: &ClaimState) {
     }
 }
 
-/// What pods that earlier rounds sent somewhere, and that are not bound yet, will take there.
-fn expected(world: &World) -> BTreeMap<&str, Resources> {
-    let mut all: BTreeMap<&str, Resources> = BTreeMap::new();
-    for (key, nomination) in &world.nominated {
-        if let Some(pod) = world.pods.get(key).filter(|pod| pod.node_name().is_none()) {
-            all.entry(nomination.target.as_str()).or_default().add(pod.requests());
+/// By node or claim: what earlier rounds sent there. Pods that are not bound yet or have to leave their node (any other
+/// that is bound is no longer nominated), and replacements of those that have left.
+type Expected<'w> = BTreeMap<&'w str, Vec<&'w Digest>>;
+
+fn expected<'w>(world: &'w World, placing: &BTreeSet<&PodKey>) -> Expected<'w> {
+    let mut all = Expected::new();
+    for (key, nomination) in world.nominated.iter().filter(|(key, _)| !placing.contains(key)) {
+        if let Some(pod) = world.pods.get(key) {
+            all.entry(nomination.target.as_str()).or_default().push(&pod.digest);
         }
+    }
+    for vacated in &world.vacated {
+        all.entry(vacated.target.as_str()).or_default().push(&vacated.digest);
     }
     all
 }

@@ -1,11 +1,13 @@
 //! NodePools and the instance types they can buy.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{NodePool, labels as keys, taints};
-use karpenter_solver::{InstanceType, Offering, Pool};
+use karpenter_solver::{InstanceType, Offering, Pool, Row};
+use rustc_hash::FxHashMap;
 
 use super::Interned;
 use super::daemons::Daemon;
@@ -15,27 +17,60 @@ use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
 use crate::{Cloud, World};
 
-pub(in crate::provision) type PoolTypes<'w> = (&'w NodePool, Vec<Arc<CloudType>>);
+/// A pool and the types it can buy, shared by pools that are alike.
+pub(in crate::provision) type PoolTypes<'w> = (&'w NodePool, Types);
+type Types = Rc<[Arc<CloudType>]>;
+
+/// A pool that can host no pod, and why.
+pub(in crate::provision) struct Barren<'w> {
+    pub(in crate::provision) pool: &'w NodePool,
+    pub(in crate::provision) problem: String,
+    /// Its own requirements leave no instance type: it is told as well.
+    pub(in crate::provision) excludes_all: bool,
+}
 
 /// Ready, dynamic pools in the order they are tried: weight, then name, both descending; and those
-/// that can buy nothing, with the reason.
-pub(super) fn pools<'w, C: Cloud>(world: &'w World, cloud: &C) -> (Vec<PoolTypes<'w>>, Vec<(&'w NodePool, String)>) {
+/// that can buy nothing. (Pools of a fixed size, and those that are being deleted, are not for pods.)
+pub(super) fn pools<'w, C: Cloud>(world: &'w World, cloud: &C) -> (Vec<PoolTypes<'w>>, Vec<Barren<'w>>) {
     let mut all = Vec::new();
     let mut barren = Vec::new();
+    let mut known: FxHashMap<(*const Arc<CloudType>, Requirements), Types> = FxHashMap::default();
+    // Held, so that each keeps its address.
+    let mut catalogues: Vec<Arc<[Arc<CloudType>]>> = Vec::new();
     for pool in world.pools.values() {
         let deleting = pool.metadata.deletion_timestamp.is_some();
-        if deleting || pool.spec.replicas.is_some() || !crate::world::is_ready_pool(pool) {
+        if deleting || pool.spec.replicas.is_some() {
             continue;
         }
-        let Ok(rows) = cloud.catalogue(pool) else {
+        if !crate::world::is_ready_pool(pool) {
+            barren.push(Barren { pool, problem: "it is not ready".to_owned(), excludes_all: false });
             continue;
+        }
+        let rows = match cloud.catalogue(pool) {
+            Ok(rows) => rows,
+            Err(problem) => {
+                barren.push(Barren { pool, problem: problem.to_string(), excludes_all: false });
+                continue;
+            }
         };
-        let wanted = pool_requirements(pool);
-        let fitting: Vec<Arc<CloudType>> =
-            rows.iter().filter(|row| row.requirements.intersects(&wanted).is_ok()).cloned().collect();
+        // No type says of which pool it is.
+        let mut wanted = pool_requirements(pool);
+        wanted.0.remove(keys::NODEPOOL);
+        let fits = |row: &&Arc<CloudType>, wanted: &Requirements| row.requirements.intersects(wanted).is_ok();
+        let fitting = known
+            .entry((rows.as_ptr(), wanted))
+            .or_insert_with_key(|(_, wanted)| rows.iter().filter(|row| fits(row, wanted)).cloned().collect());
+        let fitting = Rc::clone(fitting);
+        if catalogues.last().is_none_or(|last| !Arc::ptr_eq(last, &rows)) {
+            catalogues.push(Arc::clone(&rows));
+        }
         if fitting.is_empty() {
-            let message = format!("the nodepool's requirements exclude all {} instance types", rows.len());
-            barren.push((pool, message));
+            let problem = if rows.is_empty() {
+                "no instance types are on offer".to_owned()
+            } else {
+                format!("the nodepool's requirements exclude all {} instance types", rows.len())
+            };
+            barren.push(Barren { pool, problem, excludes_all: true });
             continue;
         }
         all.push((pool, fitting));
@@ -64,6 +99,9 @@ pub(in crate::provision) fn pool_requirements(pool: &NodePool) -> Requirements {
     all
 }
 
+/// Types with the number of their overhead, and the overheads.
+type Sold = (Arc<[(usize, usize)]>, Arc<[Vec<i64>]>);
+
 impl Interned<'_> {
     pub(super) fn add_types(&mut self) {
         let (words, layout) = (&self.words, &self.problem.layout);
@@ -73,7 +111,7 @@ impl Interned<'_> {
             .map(|kind| InstanceType {
                 row: words.type_row(layout, &kind.requirements),
                 capacity: words.amounts(&kind.capacity),
-                allocatable: words.amounts(&kind.allocatable),
+                allocatable: words.amounts(&self.with_ports(&kind.allocatable)),
                 offerings: kind
                     .offerings
                     .iter()
@@ -96,29 +134,20 @@ impl Interned<'_> {
     }
 
     pub(super) fn add_pools(&mut self, world: &World, numbers: &BTreeMap<*const CloudType, usize>, daemons: &[Daemon]) {
+        let keys = self.keys_of_types(daemons);
+        let mut known: FxHashMap<(*const Arc<CloudType>, Row, Vec<usize>), Sold> = FxHashMap::default();
         for at in 0..self.pools.len() {
-            let (pool, rows) = (self.pools[at].0, self.pools[at].1.clone());
+            let (pool, rows) = (self.pools[at].0, Rc::clone(&self.pools[at].1));
             let wanted = pool_requirements(pool);
             let row = self.words.pool_row(&self.problem.layout, &wanted);
             let standing: Vec<Taint> = pool.spec.template.spec.taints.iter().flatten().map(taints::to_core).collect();
-            let daemons: Vec<&Daemon> = daemons.iter().filter(|daemon| daemon.tolerates(&standing)).collect();
-            let mut overheads: Vec<Vec<i64>> = Vec::new();
-            let mut types: Vec<(usize, usize)> = Vec::new();
-            for kind in &rows {
-                let Some(number) = numbers.get(&Arc::as_ptr(kind)).copied() else { continue };
-                let of_type = self.problem.types[number].row.and(&row);
-                let mut overhead = Resources::default();
-                for daemon in daemons.iter().filter(|daemon| self.runs_on(daemon, &of_type)) {
-                    overhead.add(&daemon.requests);
-                }
-                let amounts = self.words.amounts(&overhead);
-                let group = overheads.iter().position(|known| *known == amounts).unwrap_or_else(|| {
-                    overheads.push(amounts);
-                    overheads.len() - 1
-                });
-                types.push((number, group));
-            }
-            types.sort_unstable();
+            let tolerating = |at: &usize| daemons[*at].tolerates(standing.iter());
+            let here: Vec<usize> = (0..daemons.len()).filter(tolerating).collect();
+            let alike = (rows.as_ptr(), self.problem.layout.only(&row, &keys), here);
+            let sold = known.entry(alike).or_insert_with_key(|(_, row, here)| {
+                self.sold(&rows, row, here.iter().map(|at| &daemons[*at]).collect(), numbers)
+            });
+            let (types, overheads) = (Arc::clone(&sold.0), Arc::clone(&sold.1));
             let taints = standing.iter().map(|taint| self.taint(taint)).collect();
             let (limits, nodes_left) = self.limits(world, pool);
             let min_values = pool
@@ -131,12 +160,50 @@ impl Interned<'_> {
                     Some((self.words.key(keys::normalized(&spec.key))?, usize::try_from(spec.min_values?).ok()?))
                 })
                 .collect();
-            let (types, overheads) = (types.into(), overheads.into());
             self.problem.pools.push(Pool { row, taints, types, overheads, limits, nodes_left, min_values });
         }
     }
 
-    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become.
+    /// Keys that decide what is sold in a pool: types speak of them, or daemons.
+    fn keys_of_types(&self, daemons: &[Daemon]) -> Vec<usize> {
+        let of_types = self.types.iter().map(|kind| &kind.requirements);
+        let all = of_types.chain(daemons.iter().flat_map(|daemon| &daemon.needs));
+        let mut keys: Vec<usize> = all.flat_map(|one| one.0.keys()).filter_map(|key| self.words.key(key)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Types by number, each with its daemons' overhead in a pool with this row and these daemons.
+    fn sold(
+        &self,
+        rows: &[Arc<CloudType>],
+        row: &Row,
+        daemons: Vec<&Daemon>,
+        numbers: &BTreeMap<*const CloudType, usize>,
+    ) -> Sold {
+        let mut overheads: Vec<Vec<i64>> = Vec::new();
+        let mut types: Vec<(usize, usize)> = Vec::new();
+        for kind in rows {
+            let Some(number) = numbers.get(&Arc::as_ptr(kind)).copied() else { continue };
+            let of_type = self.problem.types[number].row.and(row);
+            let mut overhead = Resources::default();
+            for daemon in daemons.iter().filter(|daemon| self.runs_on(daemon, &of_type)) {
+                overhead.add(&daemon.requests);
+            }
+            let amounts = self.words.amounts(&overhead);
+            let group = overheads.iter().position(|known| *known == amounts).unwrap_or_else(|| {
+                overheads.push(amounts);
+                overheads.len() - 1
+            });
+            types.push((number, group));
+        }
+        types.sort_unstable();
+        (types.into(), overheads.into())
+    }
+
+    /// What the pool may still add. A claim that is not launched yet counts as the largest it may become; one that is
+    /// being deleted does not count, or a pool at its limit could never replace a node that waits for its pods to leave.
     fn limits(&self, world: &World, pool: &NodePool) -> (Vec<Option<i64>>, Option<i64>) {
         let Some(limits) = pool.spec.limits.as_ref() else {
             return (vec![None; self.words.resources.len()], None);
@@ -144,7 +211,7 @@ impl Interned<'_> {
         let name = pool.metadata.name.as_deref();
         let mut used = Resources::default();
         let mut nodes = 0;
-        for state in world.claims.values().filter(|state| state.pool() == name) {
+        for state in world.claims.values().filter(|state| state.pool() == name && !world.is_claim_ending(state)) {
             nodes += 1;
             let mut capacity = world.capacity_of(state);
             if capacity.0.is_empty() {

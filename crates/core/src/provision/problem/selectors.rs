@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::PodAffinityTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::selector::selects;
 use crate::world::Digest;
+
+/// Labels of namespaces.
+pub(super) type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Namespaces and labels of the pods meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,16 +32,19 @@ impl Selects {
     }
 
     /// Of an affinity term. Neither namespaces nor a selector of them: the pod's own; an empty
-    /// selector: all. (`matchLabelKeys` are part of the selector by the time they are read: the API
-    /// server merges them.)
-    /// Labels of namespaces are not watched: a selector of them adds none (required terms that have one are not
-    /// planned at all).
-    pub(super) fn of_term(of: &Digest, term: &PodAffinityTerm) -> Self {
-        let listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
+    /// selector: all; else those that are listed and those that are selected by their labels.
+    /// (`matchLabelKeys` are part of the selector by the time they are read: the API server merges them.)
+    pub(super) fn of_term(of: &Digest, term: &PodAffinityTerm, known: &Namespaces) -> Self {
+        let mut listed: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
         let namespaces = match &term.namespace_selector {
             Some(selector) if is_empty(selector) => None,
             None if listed.is_empty() => Some(BTreeSet::from([of.namespace.clone()])),
-            Some(_) | None => Some(listed),
+            None => Some(listed),
+            Some(selector) => {
+                let selected = known.iter().filter(|(_, labels)| selects(Some(selector), labels));
+                listed.extend(selected.map(|(name, _)| name.clone()));
+                Some(listed)
+            }
         };
         Self { namespaces, labels: term.label_selector.clone() }
     }
@@ -48,27 +55,7 @@ impl Selects {
     }
 }
 
-pub(super) fn is_empty(selector: &LabelSelector) -> bool {
+fn is_empty(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().next().is_none()
         && selector.match_expressions.iter().flatten().next().is_none()
-}
-
-/// Kubernetes label selectors: no selector selects nothing, an empty one everything.
-pub(super) fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
-    let Some(selector) = selector else {
-        return false;
-    };
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let expressions = selector.match_expressions.iter().flatten().all(|expression| {
-        let value = labels.get(&expression.key);
-        let listed = |value: &String| expression.values.iter().flatten().any(|one| one == value);
-        match expression.operator.as_str() {
-            "In" => value.is_some_and(listed),
-            "NotIn" => !value.is_some_and(listed),
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            _ => false,
-        }
-    });
-    equal && expressions
 }

@@ -4,18 +4,19 @@
 //! of pods that say the same share a counter. What running and pending pods refuse (required
 //! anti-affinity) binds the pods they refuse as well: a counter counts those who refuse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
 use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
+use rustc_hash::FxHashMap;
 
 use super::Interned;
 use super::classes::Kind;
-use super::selectors::{Selects, is_empty};
+use super::selectors::{Namespaces, Selects};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
-use crate::world::{Digest, PodState};
+use crate::world::{Digest, PodKey, PodState};
 
 /// Whom a counter counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,19 +74,6 @@ fn required_anti_affinity(of: &Digest) -> impl Iterator<Item = &PodAffinityTerm>
     all.flat_map(|affinity| affinity.required_during_scheduling_ignored_during_execution.iter().flatten())
 }
 
-/// Labels of namespaces are not watched: a required term that selects by them cannot be judged.
-pub(in crate::provision) fn namespaces_are_known(of: &Digest) -> Result<(), String> {
-    let by_labels = |term: &PodAffinityTerm| term.namespace_selector.as_ref().is_some_and(|s| !is_empty(s));
-    if required_affinity(of).chain(required_anti_affinity(of)).any(by_labels) {
-        return Err(
-            "podAffinityTerm.namespaceSelector: found labels, expected an empty selector or a list in namespaces \
-                    (labels of namespaces are not supported yet)"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 /// Topology keys a kind of pods speaks of.
 pub(super) fn keys_of(of: &Digest) -> impl Iterator<Item = &str> {
     let terms = required_affinity(of).chain(required_anti_affinity(of));
@@ -95,12 +83,12 @@ pub(super) fn keys_of(of: &Digest) -> impl Iterator<Item = &str> {
 }
 
 /// Counters by number, as they are first spoken of.
-#[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct Counters<'w> {
     told: Vec<Told>,
+    namespaces: &'w Namespaces,
 }
 
-impl Counters {
+impl Counters<'_> {
     fn number(&mut self, told: Told) -> usize {
         self.told.iter().position(|known| *known == told).unwrap_or_else(|| {
             self.told.push(told);
@@ -137,14 +125,15 @@ impl Counters {
     }
 
     fn of_term(&mut self, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
-        let whom = vec![Selects::of_term(of, term)];
+        let whom = vec![Selects::of_term(of, term, self.namespaces)];
         if apart { Rule::Apart { counter: self.of_whom(whom, term) } } else { self.together(of, whom, term) }
     }
 
     /// Terms of one pod's required affinity: each wants a pod that all of them mean (kube-scheduler's
     /// inter-pod affinity), in its own domain.
     fn of_terms(&mut self, of: &Digest) -> Vec<Rule> {
-        let whom: Vec<Selects> = required_affinity(of).map(|term| Selects::of_term(of, term)).collect();
+        let whom: Vec<Selects> =
+            required_affinity(of).map(|term| Selects::of_term(of, term, self.namespaces)).collect();
         required_affinity(of).map(|term| self.together(of, whom.clone(), term)).collect()
     }
 
@@ -160,7 +149,7 @@ impl Counters {
 
     fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
         let key = keys::normalized(&term.topology_key).to_owned();
-        self.number(Told { whom: Whom::Refusing(Selects::of_term(of, term)), key, filter: None })
+        self.number(Told { whom: Whom::Refusing(Selects::of_term(of, term, self.namespaces)), key, filter: None })
     }
 
     /// Whether a counter counts pods of this digest.
@@ -168,8 +157,9 @@ impl Counters {
         let told = &self.told[at];
         match &told.whom {
             Whom::Meant(whom) => whom.iter().all(|selects| selects.means(of)),
-            Whom::Refusing(whom) => required_anti_affinity(of)
-                .any(|term| keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term) == *whom),
+            Whom::Refusing(whom) => required_anti_affinity(of).any(|term| {
+                keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term, self.namespaces) == *whom
+            }),
         }
     }
 }
@@ -183,7 +173,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn new(of: &Digest, counters: &mut Counters) -> Self {
+    pub(super) fn new(of: &Digest, counters: &mut Counters<'_>) -> Self {
         let (hard, soft): (Vec<_>, Vec<_>) =
             of.spreads.iter().partition(|spread| spread.when_unsatisfiable == "DoNotSchedule");
         let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread)).collect();
@@ -214,9 +204,9 @@ impl Rules {
 impl Interned<'_> {
     /// Counters of everything these kinds speak of, rules by kind, and who is counted where.
     pub(super) fn rules(&mut self, world: &World, kinds: &[Kind]) -> (Vec<Rules>, Vec<Vec<usize>>) {
-        let mut counters = Counters::default();
+        let mut counters = Counters { told: Vec::new(), namespaces: &world.namespaces };
         let mut rules: Vec<Rules> = kinds.iter().map(|kind| Rules::new(&kind.digest, &mut counters)).collect();
-        add_refusals(world, kinds, &mut counters, &mut rules);
+        add_refusals(world, &self.placing, kinds, &mut counters, &mut rules);
         for told in &counters.told {
             let counter = self.counter(told);
             self.problem.counters.push(counter);
@@ -283,10 +273,10 @@ impl Interned<'_> {
     }
 
     /// Counts the pods that have a place already.
-    fn count_placed(&mut self, world: &World, counters: &Counters) {
-        let mut counted: rustc_hash::FxHashMap<*const Digest, Vec<usize>> = rustc_hash::FxHashMap::default();
+    fn count_placed(&mut self, world: &World, counters: &Counters<'_>) {
+        let mut counted: FxHashMap<*const Digest, Vec<usize>> = FxHashMap::default();
         for pod in world.pods.values() {
-            let Some(target) = target(world, pod).filter(|_| is_placed(world, pod)) else { continue };
+            let Some(target) = target(world, pod).filter(|_| is_placed(world, &self.placing, pod)) else { continue };
             let by = counted
                 .entry(std::sync::Arc::as_ptr(&pod.digest))
                 .or_insert_with(|| (0..counters.told.len()).filter(|at| counters.counts(*at, &pod.digest)).collect());
@@ -321,8 +311,14 @@ impl Interned<'_> {
 }
 
 /// Pods that refuse others, running or pending, bind the others.
-fn add_refusals(world: &World, kinds: &[Kind], counters: &mut Counters, rules: &mut [Rules]) {
-    let running = world.pods.values().filter(|pod| is_placed(world, pod)).map(|pod| &pod.digest);
+fn add_refusals(
+    world: &World,
+    placing: &BTreeSet<&PodKey>,
+    kinds: &[Kind],
+    counters: &mut Counters<'_>,
+    rules: &mut [Rules],
+) {
+    let running = world.pods.values().filter(|pod| is_placed(world, placing, pod)).map(|pod| &pod.digest);
     let refusing = running.chain(kinds.iter().map(|kind| &kind.digest)).filter(|of| of.affinity.is_some());
     let mut seen: Vec<*const Digest> = Vec::new();
     for of in refusing {
@@ -332,7 +328,7 @@ fn add_refusals(world: &World, kinds: &[Kind], counters: &mut Counters, rules: &
         }
         seen.push(pointer);
         for term in required_anti_affinity(of) {
-            let whom = Selects::of_term(of, term);
+            let whom = Selects::of_term(of, term, counters.namespaces);
             let bound: Vec<usize> = (0..kinds.len()).filter(|at| whom.means(&kinds[*at].digest)).collect();
             if bound.is_empty() {
                 continue;
@@ -348,13 +344,14 @@ fn add_refusals(world: &World, kinds: &[Kind], counters: &mut Counters, rules: &
     }
 }
 
-/// Bound, or expected somewhere, and neither ended nor ending.
-fn is_placed(world: &World, pod: &PodState) -> bool {
-    !pod.is_terminal() && !pod.is_terminating() && target(world, pod).is_some()
+/// Bound, or expected somewhere and not looked at anew, and neither ended nor ending.
+fn is_placed(world: &World, placing: &BTreeSet<&PodKey>, pod: &PodState) -> bool {
+    !pod.is_terminal() && !pod.is_terminating() && !placing.contains(&pod.key) && target(world, pod).is_some()
 }
 
+/// Where it is, or will be: a pod that is nominated although it is bound has to leave.
 fn target<'w>(world: &'w World, pod: &'w PodState) -> Option<&'w str> {
-    pod.node_name().or_else(|| world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()))
+    world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()).or_else(|| pod.node_name())
 }
 
 /// The value of a label of a node, or of a claim whose node is still to come.

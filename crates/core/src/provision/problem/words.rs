@@ -36,12 +36,15 @@ impl Words {
 
     /// The bits a requirement allows.
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
-        let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
-        let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
-        // Of the numbers within bounds, the bounds themselves are known and stand for all.
-        if requirement.complement && requirement.gte.is_none() && requirement.lte.is_none() {
-            bits.push(Layout::OTHER);
-        }
+        let mut bits: Vec<usize> = if requirement.complement {
+            let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
+            // Of the numbers within bounds, the bounds themselves are known and stand for all.
+            let other = (requirement.gte.is_none() && requirement.lte.is_none()).then_some(Layout::OTHER);
+            known.map(|(at, _)| at + Layout::FIRST).chain(other).collect()
+        } else {
+            let listed = requirement.values.iter().filter(|value| requirement.has(value));
+            listed.filter_map(|value| self.bit(key, value)).collect()
+        };
         if requirement.allows_absence() {
             bits.push(Layout::ABSENT);
         }
@@ -83,12 +86,14 @@ impl Words {
         row
     }
 
-    /// A node that is still to be bought: well-known labels are open, others absent unless set.
+    /// A node that is still to be bought: well-known labels are open, others absent unless set. Its
+    /// hostname is one that nobody knows yet.
     pub(in crate::provision) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
         let mut row = self.row(layout, requirements);
         for (at, key) in self.keys.iter().enumerate() {
-            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME {
-                layout.restrict(&mut row, at, [Layout::ABSENT]);
+            if requirements.get(key).is_none() && !keys::is_well_known(key) {
+                let bit = if key == keys::HOSTNAME { Layout::OTHER } else { Layout::ABSENT };
+                layout.restrict(&mut row, at, [bit]);
             }
         }
         row
