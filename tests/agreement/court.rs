@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 
 use crate::extender::{self, PINNED};
 use crate::plan::{Cluster, Plan};
+use crate::pods::ENDS_IN;
+use crate::storage;
 use crate::workload::{CORDONED, NAMESPACES, RUNTIME, Workload};
 
 /// Longer than anything here takes on a slow machine; a wait that is over earlier ends earlier.
@@ -67,12 +69,25 @@ impl Court {
             })
             .await?;
         }
+        for object in storage::objects() {
+            controlplane.cluster.apply(&object.to_string()).await?;
+        }
+        let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
+        until("claims are bound to their volumes", SOON, async || {
+            let phase = |claim: PersistentVolumeClaim| claim.status.and_then(|status| status.phase);
+            let all = claims.list(&ListParams::default()).await?.items;
+            let phases: Vec<_> = all.into_iter().map(phase).collect();
+            Ok(Seen::holds(phases.iter().all(|phase| phase.as_deref() == Some("Bound")), phases))
+        })
+        .await?;
         Ok(Self { client, _controlplane: controlplane })
     }
 
     /// Creates a workload in an empty cluster and reads it back, with every default filled in.
     pub(crate) async fn admit(&self, workload: &Workload) -> anyhow::Result<Cluster> {
         self.clear().await?;
+        let limits = self.all::<CSINode>();
+        try_join_all(workload.limits.iter().map(|limit| create(&limits, limit))).await?;
         self.create_nodes(&workload.nodes).await?;
         let (pools, daemons) = (self.all::<NodePool>(), self.in_namespace::<DaemonSet>(NAMESPACES[0].0));
         try_join_all(workload.pools.iter().map(|pool| create(&pools, pool))).await?;
@@ -80,6 +95,7 @@ impl Court {
         self.create_pods(workload.running.iter().chain(&workload.pending)).await?;
         try_join_all(workload.running.iter().filter(|pod| !pod["status"].is_null()).map(|pod| self.report(pod)))
             .await?;
+        try_join_all(workload.running.iter().map(|pod| self.end(pod))).await?;
         Ok(Cluster {
             pods: self.pods().await?,
             nodes: self.nodes().await?,
@@ -125,6 +141,15 @@ impl Court {
         let PodKey { namespace, name } = key(pod);
         let status = Patch::Merge(json!({ "status": pod["status"] }));
         self.in_namespace::<Pod>(&namespace).patch_status(&name, &PatchParams::default(), &status).await?;
+        Ok(())
+    }
+
+    /// Begins to delete a pod, if its manifest says so. No kubelet will ever report its end.
+    async fn end(&self, pod: &Value) -> anyhow::Result<()> {
+        let Some(seconds) = pod["metadata"][ENDS_IN].as_u64() else { return Ok(()) };
+        let PodKey { namespace, name } = key(pod);
+        let params = DeleteParams { grace_period_seconds: Some(seconds.try_into()?), ..DeleteParams::default() };
+        self.in_namespace::<Pod>(&namespace).delete(&name, &params).await?;
         Ok(())
     }
 
@@ -259,6 +284,7 @@ impl Court {
         let daemons = self.in_namespace::<DaemonSet>(NAMESPACES[0].0);
         daemons.delete_collection(&DeleteParams::background(), &everything).await?;
         self.all::<NodePool>().delete_collection(&now, &everything).await?;
+        self.all::<CSINode>().delete_collection(&now, &everything).await?;
         until("the cluster is empty", SOON, async || {
             for (namespace, _) in NAMESPACES {
                 self.in_namespace::<Pod>(namespace).delete_collection(&now, &everything).await?;

@@ -13,6 +13,7 @@ mod dice;
 mod extender;
 mod plan;
 mod pods;
+mod storage;
 mod workload;
 
 use std::collections::BTreeMap;

@@ -5,22 +5,18 @@ use serde_json::{Map, Value, json};
 
 use crate::cloud::{ARCHS, CAPACITY_TYPES, FAMILIES, FPGA, ZONES};
 use crate::dice::Dice;
+use crate::storage::DISKS;
 use crate::workload::{NAMESPACES, RACK, RUNTIME, TAINTS, TEAM, TEAMS, label};
 
-/// Terms whose namespaceSelector has labels: planned once the labels of namespaces are watched.
-const SELECT_NAMESPACES_BY_LABELS: bool = false;
-
-/// Daemons with a host port: planned once ports of daemons count.
-pub(crate) const DAEMONS_TAKE_PORTS: bool = false;
 /// The port of daemons. Pods that run from the start leave it alone: a daemon may come later than they.
 pub(crate) const DAEMON_PORT: u16 = 9090;
-const PORTS: &[u16] = if DAEMONS_TAKE_PORTS { &[8080, 8081, DAEMON_PORT] } else { &[8080, 8081] };
+const PORTS: [u16; 3] = [8080, 8081, DAEMON_PORT];
 
 /// On a pod: the kinds of constraints it has.
 pub(crate) const KINDS: &str = "agreement.karpenter-rs.dev/kinds";
 
 /// What every run must have placed at least one pod with.
-pub(crate) const ALL_KINDS: [&str; 39] = [
+pub(crate) const ALL_KINDS: [&str; 43] = [
     "plain requests",
     "init container",
     "sidecar",
@@ -49,6 +45,7 @@ pub(crate) const ALL_KINDS: [&str; 39] = [
     "nodeAffinityPolicy",
     "nodeTaintsPolicy",
     "matchLabelKeys",
+    "empty selector",
     "pod affinity zone",
     "pod affinity hostname",
     "pod affinity terms",
@@ -56,11 +53,17 @@ pub(crate) const ALL_KINDS: [&str; 39] = [
     "pod anti-affinity hostname",
     "namespaces",
     "namespaceSelector",
+    "namespaceSelector by labels",
     "preferred pod affinity",
     "preferred pod anti-affinity",
     "host port",
     "sidecar host port",
+    "volume",
+    "several volumes",
 ];
+
+/// In the metadata of a pod that is being deleted: how many seconds it has. (The API server ignores it in a new pod.)
+pub(crate) const ENDS_IN: &str = "deletionGracePeriodSeconds";
 
 const GATE: &str = "agreement.karpenter-rs.dev/planned";
 const TIERS: [&str; 3] = ["web", "db", "cache"];
@@ -159,9 +162,14 @@ pub(crate) fn running(dice: &mut Dice, node: &Value, apps: usize) -> Vec<Value> 
         if number == 0 && dice.chance(30) {
             pod.spec["containers"][0]["ports"] = json!([port(dice, &PORTS[..2])]);
         }
+        if dice.chance(15) {
+            volumes(dice, &mut pod, 0, 0);
+        }
         let mut object = pod.object(&format!("{name}-{number}"));
-        if dice.chance(10) {
-            object["status"] = json!({ "phase": dice.pick(&["Succeeded", "Failed"]) });
+        match dice.within(0, 9) {
+            0 => object["status"] = json!({ "phase": dice.pick(&["Succeeded", "Failed"]) }),
+            1 => object["metadata"][ENDS_IN] = json!(600),
+            _ => {}
         }
         all.push(object);
     }
@@ -171,8 +179,7 @@ pub(crate) fn running(dice: &mut Dice, node: &Value, apps: usize) -> Vec<Value> 
 type Constraint = fn(&mut Dice, &mut Pod, usize, usize);
 
 /// The same one may be drawn twice: lists grow.
-// Volumes (claims bound to PVs of a zone, and such that wait for a first consumer) come here.
-const CONSTRAINTS: [Constraint; 13] = [
+const CONSTRAINTS: [Constraint; 14] = [
     node_selector,
     node_affinity,
     node_affinity,
@@ -186,6 +193,7 @@ const CONSTRAINTS: [Constraint; 13] = [
     pod_anti_affinity,
     preferred_pods,
     host_ports,
+    volumes,
 ];
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -222,7 +230,7 @@ fn requests(dice: &mut Dice, pod: &mut Pod) {
                 }
                 if *name == "side-a" && dice.chance(30) {
                     pod.is("sidecar host port");
-                    one["ports"] = json!([port(dice, PORTS)]);
+                    one["ports"] = json!([port(dice, &PORTS)]);
                 }
                 pod.push(&["initContainers"], one);
             }
@@ -453,6 +461,10 @@ fn spread(dice: &mut Dice, pod: &mut Pod, at: usize, apps: usize) {
         pod.is("matchLabelKeys");
         one["matchLabelKeys"] = json!(["version"]);
     }
+    if dice.chance(5) {
+        pod.is("empty selector");
+        one["labelSelector"] = json!({});
+    }
     pod.push(&["topologySpreadConstraints"], one);
 }
 
@@ -468,8 +480,8 @@ fn term(dice: &mut Dice, pod: &mut Pod, key: &str, at: usize, apps: usize) -> Va
             pod.is("namespaceSelector");
             one["namespaceSelector"] = json!({});
         }
-        3 if SELECT_NAMESPACES_BY_LABELS => {
-            pod.is("namespaceSelector");
+        3 => {
+            pod.is("namespaceSelector by labels");
             one["namespaceSelector"] = json!({ "matchLabels": { "climate": dice.pick(&NAMESPACES).1 } });
         }
         4 => {
@@ -488,7 +500,7 @@ fn pod_affinity(dice: &mut Dice, pod: &mut Pod, at: usize, apps: usize) {
     pod.push(&["affinity", "podAffinity", REQUIRED], one);
     if dice.chance(25) {
         pod.is("pod affinity terms");
-        let key = *dice.pick(&[labels::ZONE, labels::HOSTNAME]);
+        let key = *dice.pick(&[labels::ZONE, labels::HOSTNAME, TEAM]);
         let another = term(dice, pod, key, at, apps);
         pod.push(&["affinity", "podAffinity", REQUIRED], another);
     }
@@ -526,5 +538,22 @@ fn port(dice: &mut Dice, of: &[u16]) -> Value {
 
 fn host_ports(dice: &mut Dice, pod: &mut Pod, _: usize, _: usize) {
     pod.is("host port");
-    pod.spec["containers"][0]["ports"] = json!([port(dice, PORTS)]);
+    pod.spec["containers"][0]["ports"] = json!([port(dice, &PORTS)]);
+}
+
+fn volumes(dice: &mut Dice, pod: &mut Pod, _: usize, _: usize) {
+    let volume = |dice: &mut Dice, pod: &mut Pod| {
+        let (disk, _) = *dice.pick(&DISKS);
+        let taken = pod.spec["volumes"].as_array();
+        if taken.into_iter().flatten().any(|volume| volume["name"] == disk) {
+            return;
+        }
+        let is_first = taken.is_none();
+        pod.is(if is_first { "volume" } else { "several volumes" });
+        pod.push(&["volumes"], json!({ "name": disk, "persistentVolumeClaim": { "claimName": disk } }));
+    };
+    volume(dice, pod);
+    if dice.chance(30) {
+        volume(dice, pod);
+    }
 }

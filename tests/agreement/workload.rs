@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::cloud::{ARCHS, CAPACITY_TYPES, Catalogue, ZONES, bought_labels, fixed_labels};
 use crate::dice::Dice;
 use crate::plan::node_object;
-use crate::pods::{self, DAEMON_PORT, DAEMONS_TAKE_PORTS};
+use crate::pods::{self, DAEMON_PORT};
+use crate::storage;
 
 /// Namespaces of all workloads, with a label each.
 pub(crate) const NAMESPACES: [(&str, &str); 2] = [("red", "warm"), ("blue", "cold")];
@@ -38,6 +39,8 @@ pub(crate) struct Workload {
     pub(crate) cloud: Catalogue,
     pub(crate) pools: Vec<Value>,
     pub(crate) nodes: Vec<Value>,
+    /// How many volumes some of the nodes take.
+    pub(crate) limits: Vec<Value>,
     pub(crate) daemons: Vec<Value>,
     /// Pods that are bound to nodes from the start.
     pub(crate) running: Vec<Value>,
@@ -51,15 +54,16 @@ impl Workload {
         let pools = pools(&mut dice);
         let daemons = (0..dice.within(0, 2)).map(|at| daemon(&mut dice, at)).collect();
         let nodes: Vec<Value> = (0..dice.within(0, 6)).map(|at| node(&mut dice, &cloud, at)).collect();
+        let limits = nodes.iter().filter_map(|node| dice.chance(50).then(|| storage::limit(&mut dice, node))).collect();
         let apps = dice.below(6) + 3;
         let running = nodes.iter().flat_map(|node| pods::running(&mut dice, node, apps)).collect();
         let pending = (0..apps).flat_map(|at| pods::app(&mut dice, at, apps)).collect();
-        Self { seed, cloud, pools, nodes, daemons, running, pending }
+        Self { seed, cloud, pools, nodes, limits, daemons, running, pending }
     }
 
     /// All objects, in the order in which they can be created.
     pub(crate) fn manifests(&self) -> impl Iterator<Item = &Value> {
-        let first = self.nodes.iter().chain(&self.pools).chain(&self.daemons);
+        let first = self.limits.iter().chain(&self.nodes).chain(&self.pools).chain(&self.daemons);
         first.chain(&self.running).chain(&self.pending)
     }
 }
@@ -139,8 +143,10 @@ fn node(dice: &mut Dice, cloud: &Catalogue, at: u32) -> Value {
     let offering = dice.pick(&kind.offerings).clone();
     let mut all = fixed_labels(&kind);
     let bought = bought_labels(&offering).map(|(key, value)| (key.to_owned(), value));
-    // A node that nobody bought may lack any label of the cloud's.
-    all.extend(bought.into_iter().filter(|(key, _)| key.ends_with("/zone") || dice.chance(80)));
+    // A node that nobody bought may lack any label of the cloud's; its zone under neither name or both.
+    let in_zone = dice.chance(88);
+    let has = |(key, _): &(String, String)| if key.ends_with("/zone") { in_zone } else { dice.chance(80) };
+    all.extend(bought.into_iter().filter(has));
     if dice.chance(50) {
         all.insert(TEAM.to_owned(), (*dice.pick(&TEAMS)).to_owned());
     }
@@ -173,7 +179,7 @@ fn daemon(dice: &mut Dice, at: u32) -> Value {
     if dice.chance(30) {
         spec["nodeSelector"] = json!({ labels::ARCH: dice.pick(&ARCHS) });
     }
-    if DAEMONS_TAKE_PORTS && at == 0 {
+    if at == 0 && dice.chance(50) {
         spec["containers"][0]["ports"] = json!([{ "containerPort": DAEMON_PORT, "hostPort": DAEMON_PORT }]);
     }
     let own = json!({ "daemon": name });
