@@ -54,7 +54,8 @@ impl Workload {
         let pools = pools(&mut dice);
         let daemons = (0..dice.within(0, 2)).map(|at| daemon(&mut dice, at)).collect();
         let nodes: Vec<Value> = (0..dice.within(0, 6)).map(|at| node(&mut dice, &cloud, at)).collect();
-        let limits = nodes.iter().filter_map(|node| dice.chance(50).then(|| storage::limit(&mut dice, node))).collect();
+        let limited: Vec<&Value> = nodes.iter().filter(|_| dice.chance(50)).collect();
+        let limits = limited.into_iter().map(|node| storage::limit(&mut dice, node)).collect();
         let apps = dice.below(6) + 3;
         let running = nodes.iter().flat_map(|node| pods::running(&mut dice, node, apps)).collect();
         let pending = (0..apps).flat_map(|at| pods::app(&mut dice, at, apps)).collect();
