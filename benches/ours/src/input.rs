@@ -166,6 +166,7 @@ impl OfferingRow {
             zone_id: self.zone_id.clone(),
             price: (self.price * 1e6).round() as u64,
             available: self.available,
+            reservation: None,
             labels: BTreeMap::new(),
         })
     }

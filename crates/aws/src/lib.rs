@@ -275,6 +275,7 @@ impl Aws {
                     zone_id: (*zone_id).to_owned(),
                     price: price.unwrap_or(u64::MAX / 2),
                     available: price.is_some() && !self.unavailable.contains_key(&key),
+                    reservation: None,
                     labels: BTreeMap::new(),
                 });
             }

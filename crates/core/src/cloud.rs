@@ -44,8 +44,18 @@ pub struct Offering {
     pub price: Price,
     /// False while the zone has no subnet, the price is unknown, or capacity was refused lately.
     pub available: bool,
-    /// Further labels of this offering, e.g. a capacity reservation's id.
+    /// Reserved capacity.
+    pub reservation: Option<Reservation>,
+    /// Further labels of this offering.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Capacity that is paid for already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    pub id: String,
+    /// Nodes it has left, as last observed.
+    pub left: u32,
 }
 
 /// A row of the catalogue, as seen through one NodeClass (kubelet settings change allocatable).

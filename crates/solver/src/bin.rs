@@ -12,6 +12,8 @@ pub(crate) struct Open {
     /// The type it is meant to become; it takes no more than that holds. `None`: whatever type of its
     /// shape still holds its pods.
     pub(crate) meant: Option<Choice>,
+    /// Reserved capacity that it takes one of.
+    pub(crate) hold: Option<usize>,
     /// By resource: what it may have at most, as charged to its pool's limits.
     pub(crate) most: Option<Rc<[i64]>>,
     /// Keys with the number of values that must stay open.

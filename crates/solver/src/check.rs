@@ -16,6 +16,8 @@ pub enum Illegal {
     Forbidden { pod: usize },
     /// Two pods of a bin want the same host port.
     Port { pod: usize },
+    /// More nodes of reserved capacity than are left.
+    OverReservation(usize),
     /// A pool grew beyond its limit of a resource.
     OverLimit { pool: usize, resource: usize },
 }
@@ -63,7 +65,12 @@ impl Solution {
 
     fn check_claims(&self, problem: &Problem) -> Result<(), Illegal> {
         let mut limits: Vec<Vec<Option<i64>>> = problem.pools.iter().map(|pool| pool.limits.clone()).collect();
+        let mut reservations = problem.reservations.clone();
         for (at, claim) in self.claims.iter().enumerate() {
+            if let Some(reservation) = claim.reservation {
+                let left = reservations[reservation].checked_sub(1);
+                reservations[reservation] = left.ok_or(Illegal::OverReservation(reservation))?;
+            }
             let pool = &problem.pools[claim.pool];
             let mut requests = vec![0; claim.requests.len()];
             for pod in &claim.pods {

@@ -37,8 +37,16 @@ struct Ready {
 /// In place of a domain: no rule divides the pods.
 pub(crate) const EVERYWHERE: usize = usize::MAX;
 
-/// A node to buy: shape, type, and pods by demand.
-pub(crate) type Suggested = (ShapeId, Choice, Vec<(usize, u32)>);
+/// A node to buy: shape, type, reservation, and pods by demand.
+pub(crate) type Suggested = (ShapeId, Choice, Option<usize>, Vec<(usize, u32)>);
+
+/// Reserved capacity: a type, what it pins of a node's labels, and the reservation's number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved {
+    pub(crate) kind: usize,
+    pub(crate) pin: RowId,
+    pub(crate) reservation: usize,
+}
 
 /// How far each list of bins is exhausted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +80,10 @@ pub(crate) struct Packer<'p> {
     cursors: FxHashMap<(usize, usize, usize), Cursors>,
     /// By pool: what its limits leave.
     pub(crate) limits: Vec<(Vec<Option<i64>>, Option<i64>)>,
+    /// What is left of each reservation.
+    pub(crate) reservations: Vec<u32>,
+    /// What would cost most otherwise comes first.
+    pub(crate) reserved: Rc<[Reserved]>,
     /// By pool: shape of a node before any pod has a say; `None`: it can buy nothing.
     pool_shapes: FxHashMap<usize, Option<ShapeId>>,
     /// By counter: whether a spread looks at it.
@@ -95,8 +107,11 @@ impl<'p> Packer<'p> {
             });
             ready.push(all.collect());
         }
+        let reserved = reserved(problem, &mut shapes);
         Self {
             problem,
+            reservations: problem.reservations.clone(),
+            reserved,
             shapes,
             counts: Counts::new(problem),
             bins: problem.nodes.iter().map(|node| Bin::of_node(problem, node)).collect(),
@@ -116,7 +131,7 @@ impl<'p> Packer<'p> {
     /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
     pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
         self.planned = vec![Vec::new(); suggestion.demands];
-        for (shape, meant, slots) in suggestion.bins {
+        for (shape, meant, hold, slots) in suggestion.bins {
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
@@ -124,6 +139,7 @@ impl<'p> Packer<'p> {
             let open = Open {
                 shape,
                 meant: Some(meant),
+                hold,
                 most: None,
                 min_values: pool.min_values.clone(),
                 min_values_relaxed: false,
@@ -441,21 +457,48 @@ impl<'p> Packer<'p> {
         }
         for (row, base) in self.shapes_for(class, alternative).iter() {
             let Some(narrowed) = self.shapes.narrow(*base, *row) else { continue };
-            // Where limits fix the type beforehand, the domain may have to be settled before that.
-            let settled = match self.narrow(None, narrowed, class, alternative, None) {
-                Fit::Yes(shape) if shape != narrowed => Some(shape),
-                _ => None,
-            };
-            for shape in [Some(narrowed), settled].into_iter().flatten() {
-                let Some(open) = self.new_bin(shape, &self.problem.classes[class]) else { continue };
-                self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
-                let at = self.bins.len() - 1;
-                if let Fit::Yes(shape) = self.narrow(Some(at), shape, class, alternative, None) {
-                    self.put(pod, class, at, Some(shape));
+            let reserved = self.reserved_under(narrowed);
+            let ways = reserved.into_iter().map(|(shape, hold)| (shape, Some(hold))).chain([(narrowed, None)]);
+            for (shape, hold) in ways {
+                if self.open_as(pod, class, alternative, shape, hold) {
                     return true;
                 }
-                self.bins.pop();
             }
+        }
+        false
+    }
+
+    /// What is left of reserved capacity, for nodes of a shape.
+    pub(crate) fn reserved_under(&mut self, shape: ShapeId) -> Vec<(ShapeId, usize)> {
+        let all = Rc::clone(&self.reserved);
+        let left = all.iter().filter(|one| self.reservations[one.reservation] > 0).copied();
+        let left: Vec<Reserved> = left.collect();
+        left.into_iter().filter_map(|one| Some((self.shapes.narrow(shape, one.pin)?, one.reservation))).collect()
+    }
+
+    /// Buys a node of this shape, or one narrower, for a pod.
+    fn open_as(
+        &mut self,
+        pod: usize,
+        class: usize,
+        alternative: usize,
+        narrowed: ShapeId,
+        hold: Option<usize>,
+    ) -> bool {
+        // Where limits fix the type beforehand, the domain may have to be settled before that.
+        let settled = match self.narrow(None, narrowed, class, alternative, None) {
+            Fit::Yes(shape) if shape != narrowed => Some(shape),
+            _ => None,
+        };
+        for shape in [Some(narrowed), settled].into_iter().flatten() {
+            let Some(open) = self.new_bin(shape, &self.problem.classes[class], hold) else { continue };
+            self.bins.push(Bin::to_buy(self.problem, open, Vec::new()));
+            let at = self.bins.len() - 1;
+            if let Fit::Yes(shape) = self.narrow(Some(at), shape, class, alternative, None) {
+                self.put(pod, class, at, Some(shape));
+                return true;
+            }
+            self.bins.pop();
         }
         false
     }
@@ -511,21 +554,27 @@ impl<'p> Packer<'p> {
     }
 
     /// A node of this shape for a pod of this class, within the pool's limits and `minValues`.
-    fn new_bin(&mut self, shape: ShapeId, class: &Class) -> Option<Open> {
+    fn new_bin(&mut self, shape: ShapeId, class: &Class, hold: Option<usize>) -> Option<Open> {
         let shape_ref = Rc::clone(self.shapes.get(shape));
         let pool = &self.problem.pools[shape_ref.pool];
         let (limits, nodes_left) = &self.limits[shape_ref.pool];
-        if nodes_left.is_some_and(|left| left < 1) {
+        if nodes_left.is_some_and(|left| left < 1) || shape_ref.reserved != hold.is_some() {
             return None;
         }
         let limited = limits.iter().any(Option::is_some);
-        let mut open =
-            Open { shape, meant: None, most: None, min_values: pool.min_values.clone(), min_values_relaxed: false };
+        let mut open = Open {
+            shape,
+            meant: None,
+            hold,
+            most: None,
+            min_values: pool.min_values.clone(),
+            min_values_relaxed: false,
+        };
         let fits = |choice: &&Choice| {
             let within = self.within_limits(shape_ref.pool, choice.kind);
             within && holds(self.problem, pool, **choice, &class.requests)
         };
-        if limited {
+        if limited || hold.is_some() {
             // What it may become is charged to the limits: no more than the cheapest that is needed.
             open.meant = Some(*shape_ref.types.iter().find(fits)?);
         }
@@ -554,7 +603,8 @@ impl<'p> Packer<'p> {
         let Some(open) = &bin.open else { return true };
         let pool = self.shapes.get(open.shape).pool;
         !bin.pods.is_empty()
-            || (self.limits[pool].1.is_none_or(|left| left >= 1)
+            || (open.hold.is_none_or(|hold| self.reservations[hold] > 0)
+                && self.limits[pool].1.is_none_or(|left| left >= 1)
                 && open.meant.is_none_or(|meant| self.within_limits(pool, meant.kind)))
     }
 
@@ -592,6 +642,9 @@ impl<'p> Packer<'p> {
         if let Some(left) = nodes_left {
             *left -= 1;
         }
+        if let Some(hold) = open.hold {
+            self.reservations[hold] = self.reservations[hold].saturating_sub(1);
+        }
         let Some(meant) = open.meant.filter(|_| limits.iter().any(Option::is_some)) else { return };
         let capacity = &self.problem.types[meant.kind].capacity;
         let most = limits.iter().zip(capacity).map(|(limit, amount)| limit.map_or(i64::MAX, |_| *amount));
@@ -602,6 +655,23 @@ impl<'p> Packer<'p> {
             }
         }
     }
+}
+
+fn reserved(problem: &Problem, shapes: &mut Shapes<'_>) -> Rc<[Reserved]> {
+    let mut all: Vec<(u64, Reserved)> = Vec::new();
+    for (kind, of) in problem.types.iter().enumerate() {
+        let price = of.offerings.iter().filter(|offering| offering.reservation.is_none()).map(|o| o.price).min();
+        for offering in &of.offerings {
+            let Some(reservation) = offering.reservation else { continue };
+            let mut row = problem.layout.any();
+            for (key, bit) in &offering.labels {
+                problem.layout.restrict(&mut row, *key, [*bit]);
+            }
+            all.push((price.unwrap_or(u64::MAX), Reserved { kind, pin: shapes.row_id(&row), reservation }));
+        }
+    }
+    all.sort_by_key(|(price, _)| std::cmp::Reverse(*price));
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 fn has_slot(bin: &Bin, demand: usize) -> bool {

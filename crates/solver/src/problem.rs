@@ -20,6 +20,8 @@ pub struct Problem {
     pub pods: Vec<usize>,
     /// Pods before a position given here are more important than those from it on. Ascending; none: all are alike.
     pub levels: Vec<usize>,
+    /// By reservation of capacity: how many nodes it has left.
+    pub reservations: Vec<u32>,
     /// By host port: the ports it cannot share a node with (itself included).
     pub port_conflicts: Vec<Vec<usize>>,
     /// By volume: the driver whose attach limit it counts for.
@@ -67,6 +69,8 @@ pub struct Offering {
     pub labels: Vec<(usize, usize)>,
     /// 10⁻⁶ USD per hour.
     pub price: u64,
+    /// Capacity that is paid for already, by number: each node of it takes one of what is left.
+    pub reservation: Option<usize>,
 }
 
 /// Whence nodes are bought.

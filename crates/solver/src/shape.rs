@@ -27,6 +27,8 @@ pub(crate) struct Shape {
 pub(crate) struct Offers {
     /// (type, overhead, price) of the types that can be had under this row, cheapest first.
     pub(crate) types: Vec<Choice>,
+    /// All of them only as reserved capacity.
+    pub(crate) reserved: bool,
     /// By type: its price, `u64::MAX` if it cannot be had.
     pub(crate) prices: Vec<u64>,
     /// Types not dominated by another in what they hold: if none of these has room, none has.
@@ -139,33 +141,40 @@ impl<'p> Shapes<'p> {
 /// `None`: nothing can be had.
 fn offers(problem: &Problem, pool: &Pool, row: &Row, from: Option<&Shape>) -> Option<Offers> {
     let choice = |kind: usize, overhead: usize| {
-        let price = price_of(problem, row, kind)?;
-        Some(Choice { kind, overhead, price })
+        let (price, reserved) = price_of(problem, row, kind)?;
+        Some((Choice { kind, overhead, price }, reserved))
     };
-    let mut types: Vec<Choice> = match from {
+    // Types that were left out because they are only there as reserved capacity may come in again.
+    let all: Vec<(Choice, bool)> = match from.filter(|_| problem.reservations.is_empty()) {
         Some(from) => from.types.iter().filter_map(|known| choice(known.kind, known.overhead)).collect(),
         None => pool.types.iter().filter_map(|(kind, overhead)| choice(*kind, *overhead)).collect(),
     };
-    if types.is_empty() {
+    if all.is_empty() {
         return None;
     }
+    let reserved = all.iter().all(|(_, reserved)| *reserved);
+    let mut types: Vec<Choice> = all.into_iter().filter(|(_, is)| *is == reserved).map(|(choice, _)| choice).collect();
     types.sort_unstable_by_key(|choice| (choice.price, choice.kind));
     let largest = largest(problem, pool, &types);
     let mut prices = vec![u64::MAX; problem.types.len()];
     for choice in &types {
         prices[choice.kind] = choice.price;
     }
-    Some(Offers { types, prices, largest })
+    Some(Offers { types, reserved, prices, largest })
 }
 
-/// The cheapest offering of a type that a row allows; `None` if the labels conflict or none is there.
-pub(crate) fn price_of(problem: &Problem, row: &Row, kind: usize) -> Option<u64> {
+/// The cheapest offering of a type that a row allows, reserved capacity only if there is nothing else, and whether
+/// it is that; `None` if the labels conflict or none is there.
+pub(crate) fn price_of(problem: &Problem, row: &Row, kind: usize) -> Option<(u64, bool)> {
     let kind = &problem.types[kind];
     if !problem.layout.intersects(&kind.row, row) {
         return None;
     }
     let allowed = |labels: &[(usize, usize)]| labels.iter().all(|(key, bit)| problem.layout.has(row, *key, *bit));
-    kind.offerings.iter().filter(|offering| allowed(&offering.labels)).map(|offering| offering.price).min()
+    let open = kind.offerings.iter().filter(|offering| allowed(&offering.labels));
+    open.map(|offering| (offering.reservation.is_some(), offering.price))
+        .min()
+        .map(|(reserved, price)| (price, reserved))
 }
 
 /// What pods can use of a type beside the daemons.

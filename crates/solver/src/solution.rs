@@ -36,6 +36,8 @@ pub struct Claim {
     pub pods: Vec<usize>,
     /// Price of its cheapest offering.
     pub price: u64,
+    /// The reserved capacity that it takes one of.
+    pub reservation: Option<usize>,
     /// The pool's `min_values` as they hold for this claim.
     pub min_values: Vec<(usize, usize)>,
     /// They had to be lowered.
@@ -225,6 +227,7 @@ fn claim(packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
         requests: bin.requests.clone(),
         pods: bin.pods.clone(),
         price: all.first()?.price,
+        reservation: open.hold,
         min_values: open.min_values.clone(),
         min_values_relaxed: open.min_values_relaxed,
     })

@@ -302,7 +302,8 @@ fn capacity_types(interned: &Interned<'_>, claim: &Claim) -> Vec<String> {
         return Vec::new();
     };
     let offerings = claim.types.iter().flat_map(|kind| &interned.problem.types[*kind].offerings);
-    let open = offerings.filter(|o| o.labels.iter().all(|(key, bit)| layout.has(&claim.row, *key, *bit)));
+    let held = offerings.filter(|offering| offering.reservation == claim.reservation);
+    let open = held.filter(|o| o.labels.iter().all(|(key, bit)| layout.has(&claim.row, *key, *bit)));
     let bits: BTreeSet<usize> =
         open.flat_map(|o| &o.labels).filter(|(of, _)| *of == key).map(|(_, bit)| *bit).collect();
     bits.into_iter().map(|bit| interned.words.values[key][bit - Layout::FIRST].clone()).collect()

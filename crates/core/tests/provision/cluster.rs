@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool, labels};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, Reservation,
+};
 use karpenter_core::provision::{self, Round};
 use karpenter_core::resources::Resources;
 use karpenter_core::world::PodKey;
@@ -183,7 +185,7 @@ impl Answer {
         self.values(pod, labels::INSTANCE_TYPE)
     }
 
-    fn values(&self, pod: &str, key: &str) -> Vec<String> {
+    pub(crate) fn values(&self, pod: &str, key: &str) -> Vec<String> {
         let mut all = self.claim(pod).spec.requirements.iter();
         all.find(|spec| spec.key == key).and_then(|spec| spec.values.clone()).unwrap_or_default()
     }
@@ -337,6 +339,19 @@ pub(crate) fn kind(name: &str, cores: i64, gib: i64, more: &[(&str, i64)]) -> Ar
     machine(name, cores, gib, more, &ZONES[..2])
 }
 
+/// The same type with capacity reserved in zone a: so many nodes are left.
+pub(crate) fn reserved(kind: &InstanceType, id: &str, left: u32) -> Arc<InstanceType> {
+    let mut kind = kind.clone();
+    let one_of = |values: &[&str]| Requirement::one_of(values.iter().copied());
+    kind.requirements.0.insert(labels::CAPACITY_TYPE.to_owned(), one_of(&["on-demand", "reserved"]));
+    let mut offering = kind.offerings[0].clone();
+    offering.capacity_type = CapacityType::Reserved;
+    offering.price = 1;
+    offering.reservation = Some(Reservation { id: id.to_owned(), left });
+    kind.offerings.push(offering);
+    Arc::new(kind)
+}
+
 fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str]) -> Arc<InstanceType> {
     let usual = [("cpu", cores * 1000), ("memory", gib << 30), ("pods", 100)];
     let amounts: Resources = usual.iter().chain(more).copied().collect();
@@ -353,6 +368,7 @@ fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str
         zone_id: String::new(),
         price: u64::try_from(cores * 40_000 + gib * 1_000).unwrap(),
         available: true,
+        reservation: None,
         labels: BTreeMap::new(),
     };
     Arc::new(InstanceType {

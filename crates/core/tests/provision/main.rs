@@ -17,6 +17,8 @@ mod ports;
 #[cfg(test)]
 mod priority;
 #[cfg(test)]
+mod reserved;
+#[cfg(test)]
 mod starved;
 #[cfg(test)]
 mod verdicts;

@@ -14,6 +14,13 @@ pub(super) struct Column {
     pub(super) price: f64,
 }
 
+impl Column {
+    /// What a pod of its first item costs.
+    pub(super) fn worth(&self) -> f64 {
+        self.pattern.first().map_or(0.0, |(_, pods)| self.price / f64::from(*pods))
+    }
+}
+
 /// Smaller than this is zero.
 const EPSILON: f64 = 1e-9;
 /// Columns that were outbid may pay once others are in: so often they are offered again.
@@ -41,7 +48,7 @@ impl Master {
             let covers = column.pattern.first().map_or(1.0, |(_, pods)| f64::from(*pods));
             inverse[row * rows + row] = 1.0 / covers;
             values[row] = f64::from(counts[row]) / covers;
-            duals[row] = column.price / covers;
+            duals[row] = column.worth();
         }
         Self { rows, inverse, values, duals, basis: singles.into_iter().map(Some).collect() }
     }

@@ -74,13 +74,44 @@ pub(crate) struct Planner {
     items: Vec<Item>,
     kinds: Vec<Kind>,
     choices: Vec<(ShapeId, Choice)>,
+    /// Capacity that is paid for already: a kind, what it stands for, and the reservation.
+    reserved: Vec<(Kind, ShapeId, Choice, usize)>,
 }
 
 impl Planner {
     pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
         let demands = demands(problem, packer);
-        let (items, kinds, choices) = kinds(problem, packer, &demands);
-        Self { demands, items, kinds, choices }
+        let asked = asked(problem, &demands);
+        let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
+        let item = |demand: &Demand| Item { need: needs(demand), count: demand.count, group: demand.group };
+        let items: Vec<Item> = demands.iter().map(item).collect();
+        let (kinds, choices) = kinds(problem, packer, &demands, &items, &asked);
+        let reserved = reserved(problem, packer, &demands, &items, &asked);
+        Self { demands, items, kinds, choices, reserved }
+    }
+
+    /// Reserved capacity goes to the pods that would cost most otherwise, before anything is bought.
+    fn take_reserved(&self, packer: &Packer<'_>, counts: &mut [u32]) -> Vec<Suggested> {
+        let mut left = packer.reservations.clone();
+        let worth = |at: usize| single(&self.items, &self.kinds, at).map_or(1e6, |column| column.worth());
+        let values: Vec<f64> =
+            if self.reserved.is_empty() { Vec::new() } else { (0..self.items.len()).map(worth).collect() };
+        let (mut filler, mut all) = (Filler::default(), Vec::new());
+        for (kind, shape, choice, reservation) in &self.reserved {
+            let mut kind = kind.clone();
+            while left[*reservation] > 0 {
+                let (_, pattern) = filler.best(&self.items, &mut kind, &values, counts, Effort::Thorough);
+                let Some(most) = pattern.iter().map(|(item, pods)| counts[*item as usize] / pods).min() else { break };
+                let copies = most.clamp(1, left[*reservation]);
+                for (item, pods) in &pattern {
+                    counts[*item as usize] -= pods * copies;
+                }
+                left[*reservation] -= copies;
+                let bin = (*shape, *choice, Some(*reservation), slots(&pattern));
+                all.extend(std::iter::repeat_n(bin, copies as usize));
+            }
+        }
+        all
     }
 
     /// The cheapest plan, if every node cost `premium` (10⁻⁶ USD per hour) beside its price.
@@ -89,16 +120,22 @@ impl Planner {
         for kind in &mut kinds {
             kind.price += float(premium);
         }
-        let mut suggestion = Suggestion { demands: self.demands.len(), bins: Vec::new(), price: 0 };
-        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds) {
+        let mut counts: Vec<u32> = self.items.iter().map(|item| item.count).collect();
+        let bins = self.take_reserved(packer, &mut counts);
+        let mut suggestion = Suggestion { demands: self.demands.len(), bins, price: 0 };
+        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds, counts) {
             let (shape, choice) = self.choices[kind];
             let shape = loosest(packer, &self.demands, shape, &pattern);
-            let slots: Vec<(usize, u32)> = pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect();
-            suggestion.bins.extend(std::iter::repeat_n((shape, choice, slots), copies as usize));
+            let bin = (shape, choice, None, slots(&pattern));
+            suggestion.bins.extend(std::iter::repeat_n(bin, copies as usize));
             suggestion.price += choice.price * u64::from(copies);
         }
         suggestion
     }
+}
+
+fn slots(pattern: &Pattern) -> Vec<(usize, u32)> {
+    pattern.iter().map(|(item, pods)| (*item as usize, *pods)).collect()
 }
 
 /// The shape that meets all demands of a filling and is the widest of theirs.
@@ -266,32 +303,74 @@ struct Candidate {
     price: f64,
 }
 
-/// What can be bought for these demands: kinds of nodes, each with the shape and type it stands for.
-fn kinds(
-    problem: &Problem,
-    packer: &mut Packer<'_>,
-    demands: &[Demand],
-) -> (Vec<Item>, Vec<Kind>, Vec<(ShapeId, Choice)>) {
-    // Resources that nobody asks for do not matter.
-    let asked: Vec<usize> =
-        (0..problem.resources()).filter(|at| demands.iter().any(|demand| demand.requests[*at] > 0)).collect();
-    let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
-    let items: Vec<Item> =
-        demands.iter().map(|demand| Item { need: needs(demand), count: demand.count, group: demand.group }).collect();
+/// Resources that nobody asks for do not matter.
+fn asked(problem: &Problem, demands: &[Demand]) -> Vec<usize> {
+    (0..problem.resources()).filter(|at| demands.iter().any(|demand| demand.requests[*at] > 0)).collect()
+}
+
+/// The shapes that demands ask for, each once.
+fn shapes(demands: &[Demand]) -> Vec<ShapeId> {
     let mut shapes: Vec<ShapeId> = demands.iter().map(|demand| demand.shape).collect();
     shapes.sort_unstable();
     shapes.dedup();
-    let mut all: Vec<Candidate> = Vec::new();
-    for id in shapes {
-        let shape = packer.shapes.get(id);
-        let pool = &problem.pools[shape.pool];
-        for choice in &shape.types {
-            let room: Vec<i64> = room(problem, pool, *choice).collect();
-            if room.iter().all(|room| *room >= 0) {
-                let room = asked.iter().map(|at| float(room[*at])).collect();
-                all.push(Candidate { shape: id, choice: *choice, room, price: float(choice.price) });
+    shapes
+}
+
+fn candidates(problem: &Problem, packer: &Packer<'_>, shape: ShapeId, asked: &[usize]) -> Vec<Candidate> {
+    let of = packer.shapes.get(shape);
+    let pool = &problem.pools[of.pool];
+    let candidate = |choice: &Choice| {
+        let room: Vec<i64> = room(problem, pool, *choice).collect();
+        let fits = room.iter().all(|room| *room >= 0);
+        let room = asked.iter().map(|at| float(room[*at])).collect();
+        fits.then(|| Candidate { shape, choice: *choice, room, price: float(choice.price) })
+    };
+    of.types.iter().filter_map(candidate).collect()
+}
+
+/// A node of this shape takes every demand whose labels it meets already.
+fn fitting(packer: &Packer<'_>, demands: &[Demand], items: &[Item], of: &Candidate) -> Vec<u32> {
+    let fits = |at: &usize| packer.shapes.meets(of.shape, demands[*at].shape) && most(&items[*at], &of.room, 1) > 0;
+    (0..items.len()).filter(fits).filter_map(|at| u32::try_from(at).ok()).collect()
+}
+
+/// Reserved capacity as kinds of nodes, what would cost most otherwise first.
+fn reserved(
+    problem: &Problem,
+    packer: &mut Packer<'_>,
+    demands: &[Demand],
+    items: &[Item],
+    asked: &[usize],
+) -> Vec<(Kind, ShapeId, Choice, usize)> {
+    let mut all = Vec::new();
+    for one in std::rc::Rc::clone(&packer.reserved).iter() {
+        for shape in shapes(demands) {
+            let Some(pinned) = packer.shapes.narrow(shape, one.pin) else { continue };
+            for candidate in
+                candidates(problem, packer, pinned, asked).into_iter().filter(|c| c.choice.kind == one.kind)
+            {
+                let fitting = fitting(packer, demands, items, &candidate);
+                if !fitting.is_empty() {
+                    let kind = Kind::new(candidate.room, 1.0, fitting);
+                    all.push((kind, pinned, candidate.choice, one.reservation));
+                }
             }
         }
+    }
+    all
+}
+
+/// What can be bought for these demands: kinds of nodes, each with the shape and type it stands for.
+fn kinds(
+    problem: &Problem,
+    packer: &Packer<'_>,
+    demands: &[Demand],
+    items: &[Item],
+    asked: &[usize],
+) -> (Vec<Kind>, Vec<(ShapeId, Choice)>) {
+    let mut all: Vec<Candidate> = Vec::new();
+    for shape in shapes(demands).into_iter().filter(|shape| !packer.shapes.get(*shape).reserved) {
+        all.extend(candidates(problem, packer, shape, asked));
     }
     let mut step = 1.0;
     loop {
@@ -302,16 +381,14 @@ fn kinds(
         step *= SIZE_STEP;
     }
     let (mut kinds, mut choices): (Vec<Kind>, Vec<(ShapeId, Choice)>) = (Vec::new(), Vec::new());
-    for Candidate { shape, choice, room, price } in all {
-        // A node of this shape takes every demand whose labels it meets already.
-        let fits = |at: &usize| packer.shapes.meets(shape, demands[*at].shape) && most(&items[*at], &room, 1) > 0;
-        let fitting: Vec<u32> = (0..items.len()).filter(fits).filter_map(|at| u32::try_from(at).ok()).collect();
+    for candidate in all {
+        let fitting = fitting(packer, demands, items, &candidate);
         if !fitting.is_empty() {
-            kinds.push(Kind::new(room, price, fitting));
-            choices.push((shape, choice));
+            kinds.push(Kind::new(candidate.room, candidate.price, fitting));
+            choices.push((candidate.shape, candidate.choice));
         }
     }
-    (items, kinds, choices)
+    (kinds, choices)
 }
 
 /// Types of a shape come cheapest first: one that holds no more than an earlier one is never needed, nor one
@@ -340,11 +417,18 @@ fn float(amount: impl TryInto<i64>) -> f64 {
 /// A bought kind, its filling, and how often.
 type Bought = (usize, Pattern, u32);
 
-fn cheapest(items: &[Item], kinds: &mut [Kind]) -> Vec<Bought> {
-    let singles: Option<Vec<Column>> = (0..items.len()).map(|at| single(items, kinds, at)).collect();
-    // A demand that no kind can hold was left out before; if one is here all the same, there is no plan.
-    let Some(singles) = singles else { return Vec::new() };
-    let counts: Vec<u32> = items.iter().map(|item| item.count).collect();
+fn cheapest(items: &[Item], kinds: &mut [Kind], mut counts: Vec<u32>) -> Vec<Bought> {
+    let mut singles = Vec::with_capacity(items.len());
+    for (at, count) in counts.iter_mut().enumerate() {
+        // What no kind can hold (it waits for reserved capacity) is left out.
+        let found = single(items, kinds, at).filter(|_| *count > 0);
+        let item = u32::try_from(at).unwrap_or_default();
+        *count = found.as_ref().map_or(0, |_| *count);
+        singles.push(found.unwrap_or(Column { kind: 0, pattern: vec![(item, 1)], price: 0.0 }));
+    }
+    if counts.iter().all(|pods| *pods == 0) {
+        return Vec::new();
+    }
     let mut master = Master::new(singles, &counts);
     let mut values = master.duals.clone();
     let alone = values.clone();

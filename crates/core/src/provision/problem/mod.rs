@@ -48,6 +48,8 @@ pub(super) struct Interned<'w> {
     /// Topology key of each counter.
     pub(super) counter_keys: Vec<String>,
     ports: Vec<HostPort>,
+    /// What each reservation of capacity has left.
+    reservations: BTreeMap<String, u32>,
     pub(super) contested: Contested,
     volumes: Volumes,
     /// Pools that can host no pod.
@@ -93,6 +95,10 @@ pub(super) fn build<'w, C: Cloud>(
     for kind in &types {
         vocabulary.learn(&kind.requirements);
     }
+    let reservations = pools::reservations(world, &types);
+    if !reservations.is_empty() {
+        vocabulary.key(karpenter_api::labels::CAPACITY_RESERVATION_ID).extend(reservations.keys().cloned());
+    }
     for node in world.nodes.values() {
         for (key, value) in node.labels().into_iter().flatten() {
             if let Some(values) = vocabulary.values.get_mut(key) {
@@ -115,6 +121,7 @@ pub(super) fn build<'w, C: Cloud>(
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),
+        reservations,
         contested,
         volumes: Volumes::new(world),
         pools,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{NodePool, labels as keys, taints};
-use karpenter_solver::{InstanceType, Offering, Pool, Row};
+use karpenter_solver::{InstanceType, Layout, Offering, Pool, Row};
 use rustc_hash::FxHashMap;
 
 use super::Interned;
 use super::daemons::Daemon;
 use super::words::AMOUNT_MAX;
-use crate::cloud::InstanceType as CloudType;
+use crate::cloud::{InstanceType as CloudType, Reservation};
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
 use crate::{Cloud, World};
@@ -102,9 +102,34 @@ pub(in crate::provision) fn pool_requirements(pool: &NodePool) -> Requirements {
 /// Types with the number of their overhead, and the overheads.
 type Sold = (Arc<[(usize, usize)]>, Arc<[Vec<i64>]>);
 
+/// What each reservation has left, the least that any offering says, without what claims that are not launched yet
+/// will take of it.
+pub(super) fn reservations(world: &World, types: &[Arc<CloudType>]) -> BTreeMap<String, u32> {
+    let mut left: BTreeMap<String, u32> = BTreeMap::new();
+    for of in types.iter().flat_map(|kind| &kind.offerings).filter_map(|offering| offering.reservation.as_ref()) {
+        let known = left.entry(of.id.clone()).or_insert(of.left);
+        *known = of.left.min(*known);
+    }
+    if left.is_empty() {
+        return left;
+    }
+    let unlaunched = world.claims.values().filter(|state| state.provider_id().is_none());
+    for spec in unlaunched.flat_map(|state| &state.claim.spec.requirements) {
+        let held = spec.values.iter().flatten().filter(|_| spec.key == keys::CAPACITY_RESERVATION_ID);
+        for id in held {
+            if let Some(left) = left.get_mut(id) {
+                *left = left.saturating_sub(1);
+            }
+        }
+    }
+    left
+}
+
 impl Interned<'_> {
     pub(super) fn add_types(&mut self) {
         let (words, layout) = (&self.words, &self.problem.layout);
+        let reservations: Vec<&String> = self.reservations.keys().collect();
+        self.problem.reservations = self.reservations.values().copied().collect();
         self.problem.types = self
             .types
             .iter()
@@ -125,8 +150,14 @@ impl Interned<'_> {
                             label(keys::ZONE, &offering.zone),
                             label(keys::ZONE_ID, &offering.zone_id),
                             label(keys::CAPACITY_TYPE, offering.capacity_type.as_str()),
+                            match &offering.reservation {
+                                Some(of) => label(keys::CAPACITY_RESERVATION_ID, &of.id),
+                                None => words.key(keys::CAPACITY_RESERVATION_ID).map(|key| (key, Layout::ABSENT)),
+                            },
                         ];
-                        Offering { labels: labels.into_iter().flatten().collect(), price: offering.price }
+                        let number = |of: &Reservation| reservations.binary_search(&&of.id).ok();
+                        let reservation = offering.reservation.as_ref().and_then(number);
+                        Offering { labels: labels.into_iter().flatten().collect(), price: offering.price, reservation }
                     })
                     .collect(),
             })

@@ -1,0 +1,90 @@
+//! Capacity that is reserved is used first, and never twice.
+
+use karpenter_api::labels::{CAPACITY_RESERVATION_ID, CAPACITY_TYPE};
+use karpenter_core::Settings;
+use serde_json::{Value, json};
+
+use crate::cluster::{Answer, Cluster, kind, reserved, waiting};
+
+fn cluster(left: u32, pool: &Value) -> Cluster {
+    let types = vec![kind("m.4", 4, 16, &[]), reserved(&kind("m.16", 16, 64, &[]), "cr-1", left)];
+    let mut cluster = Cluster::selling(types, Settings::default());
+    cluster.pool("general", pool);
+    cluster
+}
+
+fn capacity_type(answer: &Answer, pod: &str) -> String {
+    answer.values(pod, CAPACITY_TYPE).join(",")
+}
+
+#[test]
+fn reserved_capacity_comes_before_what_costs_money() {
+    let mut cluster = cluster(2, &json!({}));
+    cluster.pod(&waiting("p", "2", &json!({})));
+    let answer = cluster.round();
+    assert_eq!(answer.types("p"), ["m.16"]);
+    assert_eq!(capacity_type(&answer, "p"), "reserved");
+    assert_eq!(answer.values("p", CAPACITY_RESERVATION_ID), ["cr-1"]);
+    assert_eq!(answer.zones("p"), ["a"]);
+}
+
+#[test]
+fn no_more_nodes_are_planned_on_a_reservation_than_it_has_left() {
+    let mut cluster = cluster(2, &json!({}));
+    for n in 0..4 {
+        cluster.pod(&waiting(&format!("p{n}"), "15", &json!({})));
+    }
+    let answer = cluster.round();
+    let mut types: Vec<String> = (0..4).map(|n| capacity_type(&answer, &format!("p{n}"))).collect();
+    types.sort();
+    assert_eq!(types, ["on-demand", "on-demand", "reserved", "reserved"]);
+}
+
+#[test]
+fn a_claim_that_is_not_launched_yet_holds_its_part() {
+    let mut cluster = cluster(1, &json!({}));
+    cluster.pod(&waiting("p", "15", &json!({})));
+    assert_eq!(capacity_type(&cluster.round(), "p"), "reserved");
+    cluster.pod(&waiting("q", "15", &json!({})));
+    assert_eq!(capacity_type(&cluster.round(), "q"), "on-demand");
+}
+
+#[test]
+fn a_pool_of_reserved_capacity_alone_ends_with_it() {
+    let only = json!({ "template": { "spec": { "requirements": [
+        { "key": CAPACITY_TYPE, "operator": "In", "values": ["reserved"] },
+    ] } } });
+    let mut cluster = cluster(1, &only);
+    cluster.pod(&waiting("p", "15", &json!({})));
+    cluster.pod(&waiting("q", "15", &json!({})));
+    let answer = cluster.round();
+    assert_eq!(answer.buys(), 1);
+    assert_eq!(answer.unschedulable.len(), 1);
+}
+
+#[test]
+fn a_pod_that_asks_for_a_reservation_gets_no_other_node() {
+    let mut cluster = cluster(1, &json!({}));
+    let asks = json!({ "spec": { "nodeSelector": { CAPACITY_RESERVATION_ID: "cr-1" } } });
+    cluster.pod(&waiting("p", "15", &asks));
+    cluster.pod(&waiting("q", "15", &asks));
+    let answer = cluster.round();
+    assert_eq!(answer.buys(), 1);
+    assert_eq!(answer.unschedulable.len(), 1);
+}
+
+#[test]
+fn pods_that_spread_over_zones_use_it_as_well() {
+    let mut cluster = cluster(1, &json!({}));
+    let spread = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "topologySpreadConstraints": [{
+        "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app": "web" } },
+    }] } });
+    for n in 0..2 {
+        cluster.pod(&waiting(&format!("p{n}"), "3", &spread));
+    }
+    let answer = cluster.round();
+    let mut types: Vec<String> = (0..2).map(|n| capacity_type(&answer, &format!("p{n}"))).collect();
+    types.sort();
+    assert_eq!(types, ["on-demand", "reserved"]);
+}
