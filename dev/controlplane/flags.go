@@ -1,9 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 )
 
 // layout is where everything of one control plane is: its files below the data directory, its ports on 127.0.0.1.
@@ -118,9 +123,30 @@ func (l layout) schedulerFlags() []string {
 	)
 }
 
-// schedulerConfigText keeps the back-off of pods that did not fit at one second: by default it grows to ten, and a test
+// schedulerConfigText is what the scheduler needs here; whatever stands in a file of the user's goes before it, field by
+// field of the top level.
+func (l layout) schedulerConfigText(file string) ([]byte, error) {
+	config := map[string]any{}
+	if err := yaml.Unmarshal([]byte(l.schedulerDefaults()), &config); err != nil {
+		return nil, fmt.Errorf("reading the scheduler's own configuration: %w", err)
+	}
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading --scheduler-config: %w", err)
+		}
+		wanted := map[string]any{}
+		if err := yaml.Unmarshal(text, &wanted); err != nil {
+			return nil, fmt.Errorf("expected fields of a KubeSchedulerConfiguration in %s, found something else: %w", file, err)
+		}
+		maps.Copy(config, wanted)
+	}
+	return yaml.Marshal(config)
+}
+
+// schedulerDefaults keeps the back-off of pods that did not fit at one second: by default it grows to ten, and a test
 // would wait that long for a pod whose node has been there all the time.
-func (l layout) schedulerConfigText() string {
+func (l layout) schedulerDefaults() string {
 	return strings.Join([]string{
 		"apiVersion: kubescheduler.config.k8s.io/v1",
 		"kind: KubeSchedulerConfiguration",

@@ -107,6 +107,7 @@ same directory, it goes on with the same cluster, certificates and (if they are 
 	f.StringVar(&o.dataDir, "data-dir", "", "directory for everything it writes; created if missing (required)")
 	f.BoolVar(&o.exitWithStdin, "exit-with-stdin", false, "stop when stdin closes, so that it never outlives what started it")
 	f.BoolVar(&o.audit, "audit", false, "write the API server's audit log (level Metadata) to <data-dir>/logs/audit.log")
+	f.StringVar(&o.scheduler, "scheduler-config", "", "file with fields of a KubeSchedulerConfiguration (extenders, profiles, …) that replace its own")
 	f.DurationVar(&o.readyTimeout, "ready-timeout", 2*time.Minute, "give up if it is not ready after this time")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say on stderr what it is doing")
 	must(cmd.MarkFlagRequired("data-dir"))

@@ -26,9 +26,11 @@ type runOptions struct {
 	audit         bool
 	verbose       bool
 	readyTimeout  time.Duration
-	stdin         io.Reader
-	stdout        io.Writer
-	stderr        io.Writer
+	// scheduler is a file with fields of the scheduler's configuration; empty for none.
+	scheduler string
+	stdin     io.Reader
+	stdout    io.Writer
+	stderr    io.Writer
 }
 
 // ready is the one line on stdout.
@@ -179,7 +181,7 @@ func (s *supervisor) reservePorts() (release func(), err error) {
 func (s *supervisor) bringUp(o runOptions) error {
 	ctx, cancel := context.WithTimeout(context.Background(), o.readyTimeout)
 	defer cancel()
-	if err := s.writeFiles(); err != nil {
+	if err := s.writeFiles(o.scheduler); err != nil {
 		return err
 	}
 	s.say("keys and kubeconfigs are written")
@@ -227,7 +229,7 @@ func (s *supervisor) bringUp(o runOptions) error {
 	})
 }
 
-func (s *supervisor) writeFiles() (err error) {
+func (s *supervisor) writeFiles(scheduler string) (err error) {
 	if s.keys, err = ensurePKI(s.path("pki"), s.started); err != nil {
 		return err
 	}
@@ -236,8 +238,12 @@ func (s *supervisor) writeFiles() (err error) {
 			return err
 		}
 	}
-	for path, text := range map[string]string{s.schedulerConfig(): s.schedulerConfigText(), s.auditPolicy(): auditPolicy} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	config, err := s.schedulerConfigText(scheduler)
+	if err != nil {
+		return err
+	}
+	for path, text := range map[string][]byte{s.schedulerConfig(): config, s.auditPolicy(): []byte(auditPolicy)} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return fmt.Errorf("writing a configuration file: %w", err)
 		}
 	}

@@ -346,7 +346,7 @@ fn metadata(options: &ApiMetadata) -> MetadataOptions {
 fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
     ami.requirements.iter().all(|spec| {
         let values: BTreeSet<String> = spec.values.iter().flatten().cloned().collect();
-        let found = of_type.get(&spec.key).filter(|found| !found.is_does_not_exist());
+        let found = of_type.get(&spec.key).filter(|found| !found.has_no_value());
         match (spec.operator.as_str(), found) {
             ("In", Some(found)) => found.values.iter().any(|value| values.contains(value)),
             ("NotIn", Some(found)) => !found.values.iter().any(|value| values.contains(value)),

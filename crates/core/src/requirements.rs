@@ -1,7 +1,8 @@
 //! The algebra of label requirements, on words: one [`Requirement`] is a set of label values.
 //!
 //! A set is either the listed values (`In`, `DoesNotExist` = none) or everything but the listed
-//! values (`NotIn`, `Exists` = all but none), optionally bounded to integers in `[gte, lte]`.
+//! values (`NotIn`, `Exists` = all but none), optionally bounded to integers in `[gte, lte]`; and a node
+//! without the label is in it (`NotIn`, `DoesNotExist`) or not.
 //! Semantics: Kubernetes node-affinity operators, plus Gte and Lte as Karpenter's API has them.
 //! The solver has the same algebra on interned bit sets; a property test holds the two together.
 
@@ -17,23 +18,32 @@ pub struct Requirement {
     pub gte: Option<i64>,
     pub lte: Option<i64>,
     pub min_values: Option<u32>,
+    /// A node must have the label, whatever else is asked of it.
+    pub must_exist: bool,
 }
 
 impl Requirement {
     pub fn one_of<V: Into<String>>(values: impl IntoIterator<Item = V>) -> Self {
-        Self { values: values.into_iter().map(Into::into).collect(), ..Self::default() }
+        let values: BTreeSet<String> = values.into_iter().map(Into::into).collect();
+        Self { must_exist: !values.is_empty(), values, ..Self::default() }
     }
 
     pub fn none_of<V: Into<String>>(values: impl IntoIterator<Item = V>) -> Self {
-        Self { complement: true, ..Self::one_of(values) }
+        let listed = Self::one_of(values);
+        Self { complement: true, must_exist: listed.values.is_empty(), ..listed }
     }
 
     pub fn exists() -> Self {
-        Self { complement: true, ..Self::default() }
+        Self { complement: true, must_exist: true, ..Self::default() }
     }
 
     pub fn does_not_exist() -> Self {
         Self::default()
+    }
+
+    /// No node satisfies it, with or without the label.
+    pub fn nothing() -> Self {
+        Self { must_exist: true, ..Self::default() }
     }
 
     pub fn at_least(bound: i64) -> Self {
@@ -46,12 +56,12 @@ impl Requirement {
 
     /// `Gt n` is `Gte n+1`; nothing is greater than the greatest integer.
     pub fn greater_than(bound: i64) -> Self {
-        bound.checked_add(1).map_or_else(Self::does_not_exist, Self::at_least)
+        bound.checked_add(1).map_or_else(Self::nothing, Self::at_least)
     }
 
     /// `Lt n` is `Lte n-1`.
     pub fn less_than(bound: i64) -> Self {
-        bound.checked_sub(1).map_or_else(Self::does_not_exist, Self::at_most)
+        bound.checked_sub(1).map_or_else(Self::nothing, Self::at_most)
     }
 
     /// The set an API requirement describes. A bound that is no integer can never be met.
@@ -59,7 +69,7 @@ impl Requirement {
         use karpenter_api::Operator;
         let values = spec.values.clone().unwrap_or_default();
         let bounded = |make: fn(i64) -> Self| {
-            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::does_not_exist, make)
+            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::nothing, make)
         };
         let set = match spec.operator {
             Operator::Gt => bounded(Self::greater_than),
@@ -78,15 +88,14 @@ impl Requirement {
         self.values.contains(value) != self.complement && self.within_bounds(value)
     }
 
-    /// No value satisfies it, so only a node without the label does.
-    pub fn is_does_not_exist(&self) -> bool {
+    /// No value satisfies it: a node without the label does, if any.
+    pub fn has_no_value(&self) -> bool {
         !self.complement && self.values.is_empty()
     }
 
     /// The operators that a missing label satisfies: `NotIn` and `DoesNotExist`.
     pub fn allows_absence(&self) -> bool {
-        self.is_does_not_exist()
-            || (self.complement && !self.values.is_empty() && self.gte.is_none() && self.lte.is_none())
+        !self.must_exist
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
@@ -96,15 +105,17 @@ impl Requirement {
             (a, b) => a.or(b),
         };
         let min_values = self.min_values.max(other.min_values);
+        let must_exist = self.must_exist || other.must_exist;
         if let (Some(low), Some(high)) = (gte, lte)
             && low > high
         {
-            return Self { min_values, ..Self::does_not_exist() };
+            return Self { min_values, must_exist, ..Self::default() };
         }
         let bounds = Self { complement: true, gte, lte, ..Self::default() };
         let keep = |values: BTreeSet<String>| Self {
             values: values.into_iter().filter(|v| bounds.within_bounds(v)).collect(),
             min_values,
+            must_exist,
             ..Self::default()
         };
         match (self.complement, other.complement) {
@@ -114,6 +125,7 @@ impl Requirement {
                 gte,
                 lte,
                 min_values,
+                must_exist,
             },
             (true, false) => keep(other.values.difference(&self.values).cloned().collect()),
             (false, true) => keep(self.values.difference(&other.values).cloned().collect()),
@@ -122,7 +134,7 @@ impl Requirement {
     }
 
     pub fn intersects(&self, other: &Self) -> bool {
-        !self.intersection(other).is_does_not_exist()
+        !self.intersection(other).has_no_value()
     }
 
     fn within_bounds(&self, value: &str) -> bool {
@@ -141,6 +153,7 @@ impl fmt::Display for Requirement {
         let more = self.values.len().saturating_sub(5);
         let more = if more > 0 { format!(" and {more} others") } else { String::new() };
         match (self.complement, self.values.is_empty()) {
+            (false, true) if self.must_exist => f.write_str("nothing"),
             (false, true) => f.write_str("DoesNotExist"),
             (false, false) => write!(f, "In [{}{more}]", list()),
             (true, _) if self.gte.is_some() || self.lte.is_some() => {
@@ -221,5 +234,27 @@ impl Requirements {
             }
         }
         self.intersects(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contradiction_is_not_the_wish_for_a_node_without_the_label() {
+        let cases = [
+            (Requirement::one_of(["a"]), Requirement::one_of(["b"])),
+            (Requirement::greater_than(1), Requirement::does_not_exist()),
+            (Requirement::greater_than(4), Requirement::less_than(3)),
+            (Requirement::exists(), Requirement::does_not_exist()),
+        ];
+        for (a, b) in cases {
+            let both = a.intersection(&b);
+            assert!(both.has_no_value() && !both.allows_absence(), "{a} and {b}: {both:?}");
+        }
+        assert!(!Requirement::exists().intersection(&Requirement::none_of(["a"])).allows_absence());
+        let absent = Requirement::none_of(["a"]).intersection(&Requirement::does_not_exist());
+        assert_eq!(absent, Requirement::does_not_exist());
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Packer<'p> {
     /// By counter: whether a spread looks at it.
     spread: Vec<bool>,
     pub(crate) bin_of: Vec<Option<usize>>,
+    /// Pods in the order in which they were placed.
+    pub(crate) order: Vec<usize>,
 }
 
 impl<'p> Packer<'p> {
@@ -122,6 +124,7 @@ impl<'p> Packer<'p> {
             pool_shapes: FxHashMap::default(),
             spread,
             bin_of: vec![None; problem.pods.len()],
+            order: Vec::new(),
         }
     }
 
@@ -611,6 +614,7 @@ impl<'p> Packer<'p> {
         let first = bin.pods.is_empty();
         bin.add(pod, &problem.classes[class]);
         self.bin_of[pod] = Some(bin_at);
+        self.order.push(pod);
         if let (Some(open), Some(shape)) = (&mut bin.open, shape) {
             open.shape = shape;
             if first {

@@ -169,9 +169,9 @@ pub enum Rule {
     /// fewest; while fewer than `min_domains` are eligible, that fewest is zero (Kubernetes, pod
     /// topology spread constraints).
     Spread { counter: usize, max_skew: u32, min_domains: Option<u32>, counts_self: bool },
-    /// The domain must hold a counted pod; if none does anywhere, a pod that counts itself may be the
-    /// first (Kubernetes, inter-pod affinity).
-    Together { counter: usize, counts_self: bool },
+    /// The domain must hold a counted pod; if none does anywhere, nor any of the `others`, the counters of the same
+    /// affinity's other terms, a pod that counts itself may be the first (Kubernetes, inter-pod affinity).
+    Together { counter: usize, counts_self: bool, others: Vec<usize> },
     /// The domain must hold no counted pod.
     Apart { counter: usize },
 }

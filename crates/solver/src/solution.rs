@@ -48,6 +48,8 @@ pub struct Claim {
 #[derive(Clone, Debug, Default)]
 pub struct Solution {
     pub places: Vec<Place>,
+    /// Pods that have a place, in an order in which each may be bound after those before it.
+    pub order: Vec<usize>,
     pub claims: Vec<Claim>,
     /// For every class that has a pod with no place: why, by pool.
     pub verdicts: Vec<(usize, Verdicts)>,
@@ -175,7 +177,7 @@ impl<'p> Packed<'p> {
             Some(bin) if *bin < problem.nodes.len() => Place::Node(*bin),
             Some(bin) => Place::Claim(claim_of[*bin]),
         });
-        Solution { places: places.collect(), claims, verdicts }
+        Solution { places: places.collect(), order: packer.order, claims, verdicts }
     }
 }
 

@@ -47,7 +47,7 @@ impl<'p> Counts<'p> {
         let (yes, for_good) = match rule {
             Rule::Spread { max_skew, counts_self, .. } => (held + u32::from(*counts_self) <= *max_skew, true),
             Rule::Apart { .. } => (held == 0, true),
-            Rule::Together { counter, counts_self } => (held > 0 || self.is_first(*counter, *counts_self), false),
+            Rule::Together { .. } => (held > 0 || self.is_first(rule), false),
         };
         match (yes, for_good) {
             (true, _) => Fit::Yes(()),
@@ -56,8 +56,9 @@ impl<'p> Counts<'p> {
         }
     }
 
-    fn is_first(&self, counter: usize, counts_self: bool) -> bool {
-        counts_self && self.all[counter].total == 0
+    fn is_first(&self, rule: &Rule) -> bool {
+        let Rule::Together { counter, counts_self: true, others } = rule else { return false };
+        others.iter().chain([counter]).all(|counter| self.all[*counter].total == 0)
     }
 
     /// The domains of `key` that every rule of this alternative about it allows, the best first: fewest
@@ -93,7 +94,7 @@ impl<'p> Counts<'p> {
                 let own = u32::from(*counts_self);
                 domains().filter(|(held, _)| (held + own).saturating_sub(least) <= *max_skew).collect()
             }
-            Rule::Together { counts_self, .. } if self.is_first(counter, *counts_self) => domains().collect(),
+            Rule::Together { .. } if self.is_first(rule) => domains().collect(),
             Rule::Together { .. } => {
                 domains().filter(|(held, _)| *held > 0).map(|(held, bit)| (u32::MAX - held, bit)).collect()
             }

@@ -7,13 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::aws::Aws;
 use crate::build::{Parts, root};
 use crate::cluster::Cluster;
 use crate::controller::Controller;
-use crate::janitor::Janitor;
+use crate::controlplane::ControlPlane;
 use crate::part::Part;
 
 /// The name of the cluster; what the AWS peer plants is tagged with it.
@@ -29,44 +28,32 @@ pub struct Environment {
     pub aws: Aws,
     // In the order in which they stop: who joins nodes goes before what they join.
     _aws: Part,
-    controlplane: Part,
-    folder: TempDir,
-    _janitor: Janitor,
+    controlplane: ControlPlane,
 }
 
 impl Environment {
     /// Starts everything and installs the CRDs, the ServiceAccount and its rules.
     pub async fn start(parts: &Parts) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("karpenter-rs-").tempdir()?;
-        let janitor = Janitor::clearing(folder.path())?;
-        let data = folder.path().join("controlplane");
-        let mut command = Command::new(&parts.controlplane);
-        command.args(["run", "--audit", "--exit-with-stdin", "--data-dir"]).arg(&data);
-        let controlplane = Part::start(&mut command, &folder.path().join("controlplane.log"))?;
-        let kubeconfig = controlplane.text("admin_kubeconfig")?;
+        let controlplane = ControlPlane::start(parts, None).await?;
         let mut command = Command::new(&parts.python);
         command.env("PYTHONPATH", root().join("dev/aws")).env("PYTHONDONTWRITEBYTECODE", "1");
         command.args(["-m", "karpenter_aws_peer", "serve", "--exit-with-stdin"]);
-        let peer = Part::start(&mut command, &folder.path().join("aws.log"))?;
+        let peer = Part::start(&mut command, &controlplane.folder().join("aws.log"))?;
         let aws = Aws { endpoint: peer.text("endpoint")?, region: peer.text("region")? };
-        let ca = fs::read_to_string(controlplane.text("ca_file")?)?;
-        let endpoint = controlplane.text("endpoint")?;
+        let (kubeconfig, ca) = (controlplane.kubeconfig()?, controlplane.authority()?);
+        let endpoint = controlplane.endpoint()?;
         aws.tell("cluster", &json!({"kubeconfig": kubeconfig, "endpoint": endpoint, "ca": base64(ca.as_bytes())}))?;
-        let cluster = Cluster::connect(Path::new(&kubeconfig)).await?;
-        for crd in karpenter_api::crd::files()? {
-            cluster.apply(&crd.yaml).await.with_context(|| crd.name.clone())?;
-        }
-        cluster.serves_ours().await?;
+        let cluster = controlplane.cluster.clone();
         cluster.apply(include_str!("../manifests/rbac.yaml")).await?;
-        let environment = Self { cluster, aws, _aws: peer, controlplane, folder, _janitor: janitor };
-        environment.token(&parts.controlplane, &data)?;
+        let environment = Self { cluster, aws, _aws: peer, controlplane };
+        environment.token(&parts.controlplane)?;
         Ok(environment)
     }
 
-    fn token(&self, controlplane: &Path, data: &Path) -> anyhow::Result<()> {
+    fn token(&self, controlplane: &Path) -> anyhow::Result<()> {
         let mut command = Command::new(controlplane);
-        command.args(["kubeconfig", "--service-account", SERVICE_ACCOUNT, "--data-dir"]).arg(data);
-        let output = command.arg("--out").arg(self.folder.path().join("karpenter.kubeconfig")).output()?;
+        command.args(["kubeconfig", "--service-account", SERVICE_ACCOUNT, "--data-dir"]).arg(self.controlplane.data());
+        let output = command.arg("--out").arg(self.token_file()).output()?;
         if !output.status.success() {
             bail!("a kubeconfig for {SERVICE_ACCOUNT}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -75,7 +62,7 @@ impl Environment {
 
     /// Another connection to the API server: one belongs to the runtime that made it.
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
-        Cluster::connect(Path::new(&self.kubeconfig()?)).await
+        self.controlplane.connect().await
     }
 
     /// Everything as after the start. No controller may run meanwhile.
@@ -88,7 +75,7 @@ impl Environment {
 
     /// What the controller has written to the API server so far, by verb and resource; events aside.
     pub fn writes(&self) -> anyhow::Result<BTreeMap<String, usize>> {
-        let log = self.folder.path().join("controlplane/logs/audit.log");
+        let log = self.controlplane.data().join("logs/audit.log");
         let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
         let mut counts = BTreeMap::new();
         for line in text.lines().filter(|line| line.contains(USER)) {
@@ -106,7 +93,11 @@ impl Environment {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.path().join("karpenter.log")
+        self.controlplane.folder().join("karpenter.log")
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.controlplane.folder().join("karpenter.kubeconfig")
     }
 
     /// A command with the environment that a pod of the controller has: nothing of it is for tests only.
@@ -114,7 +105,7 @@ impl Environment {
         let mut command = Command::new(binary);
         command
             .env_clear()
-            .env("KUBECONFIG", self.folder.path().join("karpenter.kubeconfig"))
+            .env("KUBECONFIG", self.token_file())
             .env("AWS_ENDPOINT_URL", &self.aws.endpoint)
             .env("AWS_REGION", &self.aws.region)
             .env("AWS_ACCESS_KEY_ID", "test")
@@ -133,7 +124,7 @@ impl Environment {
 
     /// An administrator's kubeconfig, for kubectl beside it.
     pub fn kubeconfig(&self) -> anyhow::Result<String> {
-        self.controlplane.text("admin_kubeconfig")
+        self.controlplane.kubeconfig()
     }
 }
 

@@ -45,9 +45,11 @@ pub(super) fn act<C>(
         });
     }
     let explained = explain::verdicts(interned, solution);
-    for (at, place) in solution.places.iter().enumerate() {
+    // Facts come in the order in which the pods can be bound.
+    let nowhere = (0..solution.places.len()).filter(|at| solution.places[*at] == Place::Nowhere);
+    for at in solution.order.iter().copied().chain(nowhere) {
         let pod = interned.pods[at];
-        let (node, claim) = match place {
+        let (node, claim) = match &solution.places[at] {
             Place::Node(node) => {
                 let name = interned.nodes[*node].clone();
                 round.nominated.insert(pod.key.clone(), name.clone());
@@ -150,12 +152,8 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: 
         annotations.insert(keys::MIN_VALUES_RELAXED.to_owned(), claim.min_values_relaxed.to_string());
     }
     let requirements = requirements(interned, claim, labels_asked);
-    // A label that Kubernetes does not know must have a value on the node: the first that is allowed.
-    for spec in &requirements {
-        let value = spec.values.as_ref().and_then(|values| values.first());
-        if let Some(value) = value.filter(|_| spec.operator == Operator::In && !keys::is_well_known(&spec.key)) {
-            labels.entry(spec.key.clone()).or_insert_with(|| value.clone());
-        }
+    for (key, value) in own_labels(interned, claim) {
+        labels.entry(key).or_insert(value);
     }
     let mut object = NodeClaim::new(
         name,
@@ -181,6 +179,22 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: 
     }]);
     object.metadata.owner_references = serde_json::from_value(owner).ok();
     object
+}
+
+/// A label that Kubernetes does not know must have a value on the node if its pool or a pod asks for the label: the
+/// first that is allowed, or one that nobody speaks of.
+fn own_labels(interned: &Interned<'_>, claim: &Claim) -> Vec<(String, String)> {
+    let (words, layout) = (&interned.words, &interned.problem.layout);
+    let asked = |(at, key): &(usize, &String)| {
+        !keys::is_well_known(key) && *key != keys::HOSTNAME && !layout.has(&claim.row, *at, Layout::ABSENT)
+    };
+    let value = |at: usize| {
+        let known = layout.bits(&claim.row, at).find(|bit| *bit >= Layout::FIRST);
+        let known = known.and_then(|bit| words.values[at].get(bit - Layout::FIRST));
+        let mut others = (0..=words.values[at].len()).map(|number| number.to_string());
+        known.cloned().or_else(|| others.find(|other| !words.values[at].contains(other)))
+    };
+    words.keys.iter().enumerate().filter(asked).filter_map(|(at, key)| Some((key.clone(), value(at)?))).collect()
 }
 
 /// Pods and the least that daemons take of any type on the list.

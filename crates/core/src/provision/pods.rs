@@ -85,6 +85,10 @@ pub(super) struct Reading {
     pub(super) tolerates_all_preferences: bool,
 }
 
+/// The name of a node, which `matchFields` ask for, as if it were a label; no label's key has a colon. Nodes to
+/// come lack it: nobody knows their names.
+pub(super) const NODE_NAME: &str = "field:metadata.name";
+
 /// Readings of one pod; beyond that, preferences are dropped several at a time.
 const READINGS_MAX: usize = 64;
 
@@ -104,7 +108,8 @@ pub(super) fn needs(
         let mut requirements = base.clone();
         requirements.add_all(&self::term(term)?);
         // A term without expressions matches no node (Kubernetes API, NodeSelectorTerm).
-        if term.match_expressions.iter().flatten().next().is_some() {
+        let expressions = term.match_expressions.iter().chain(&term.match_fields);
+        if expressions.flatten().next().is_some() {
             all.push(requirements);
         }
     }
@@ -177,6 +182,12 @@ pub(super) fn term(term: &NodeSelectorTerm) -> Result<Requirements, String> {
     let mut all = Requirements::default();
     for expression in term.match_expressions.iter().flatten() {
         all.add(karpenter_api::labels::normalized(&expression.key), requirement(expression)?);
+    }
+    for field in term.match_fields.iter().flatten() {
+        if field.key != "metadata.name" {
+            return Err(format!("nodeAffinity matchFields: found {:?}, expected metadata.name", field.key));
+        }
+        all.add(NODE_NAME, requirement(field)?);
     }
     Ok(all)
 }

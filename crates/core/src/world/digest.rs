@@ -45,10 +45,11 @@ impl HostPort {
     }
 }
 
-/// The host ports of a pod's containers; those of init containers and sidecars do not count.
+/// The host ports of a pod: sidecars stay; other init containers are gone before it takes up its ports for good.
 pub(crate) fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     let mut ports: Vec<HostPort> = Vec::new();
-    for port in spec.containers.iter().flat_map(|container| container.ports.iter().flatten()) {
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
         if let Some(number) = port.host_port.filter(|port| *port > 0) {
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
             ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });

@@ -267,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn host_ports_are_those_of_containers_and_sidecars() {
+        let port = |number: u16| json!([{"containerPort": number, "hostPort": number}]);
+        let pod = state(
+            json!({
+                "initContainers": [
+                    {"name": "side", "restartPolicy": "Always", "ports": port(1)}, {"name": "init", "ports": port(2)},
+                ],
+                "containers": [{"name": "a", "ports": port(3)}],
+            }),
+            json!({}),
+        );
+        assert_eq!(pod.digest.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
     fn a_resized_container_books_what_it_still_has() {
         let pod = state(
             json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}]}),

@@ -190,6 +190,11 @@ impl Answer {
         all.find(|spec| spec.key == key).and_then(|spec| spec.values.clone()).unwrap_or_default()
     }
 
+    /// A label of the new claim of a pod.
+    pub(crate) fn label(&self, pod: &str, key: &str) -> Option<String> {
+        self.claim(pod).metadata.labels.as_ref()?.get(key).cloned()
+    }
+
     /// Names of the resources that the new claim of a pod asks for.
     pub(crate) fn requests(&self, pod: &str) -> Vec<String> {
         let asked = self.claim(pod).spec.resources.as_ref().and_then(|of| of.requests.as_ref());

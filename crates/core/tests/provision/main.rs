@@ -7,6 +7,8 @@ mod defaults;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod legal;
+#[cfg(test)]
 mod namespaces;
 #[cfg(test)]
 mod nodes;

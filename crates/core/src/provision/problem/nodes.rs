@@ -8,6 +8,7 @@ use karpenter_solver::{Node, Row};
 
 use super::{Interned, daemons::Daemon};
 use crate::World;
+use crate::provision::pods::NODE_NAME;
 use crate::resources::{self, Resources};
 use crate::world::{ClaimState, Digest, NodeState, PodKey};
 
@@ -43,7 +44,8 @@ impl Interned<'_> {
         let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
         let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
         let pods: Vec<&Digest> = bound.chain(coming).collect();
-        let labels = node.labels().cloned().unwrap_or_default();
+        let mut labels = node.labels().cloned().unwrap_or_default();
+        labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
         let row = self.words.label_row(&self.problem.layout, &labels);
         let daemons = self.daemons_on(node.taints().iter().filter(|t| !taints::is_ephemeral(t)), &row, daemons);
         available.subtract(&to_come(world, node, &daemons));

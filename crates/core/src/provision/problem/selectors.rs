@@ -49,6 +49,11 @@ impl Selects {
         Self { namespaces, labels: term.label_selector.clone() }
     }
 
+    /// A spread with an empty selector counts nobody but the pod itself, as kube-scheduler reads it.
+    pub(super) fn without_empty(self) -> Self {
+        Self { labels: self.labels.filter(|labels| !is_empty(labels)), ..self }
+    }
+
     pub(super) fn means(&self, of: &Digest) -> bool {
         self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&of.namespace))
             && selects(self.labels.as_ref(), &of.labels)

@@ -16,13 +16,14 @@ use super::classes::Kind;
 use super::selectors::{Namespaces, Selects};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
+use crate::requirements::{Requirement, Requirements};
 use crate::world::{Digest, PodKey, PodState};
 
 /// Whom a counter counts.
 #[derive(Clone, Debug, PartialEq)]
 enum Whom {
-    /// Pods that are meant.
-    Meant(Selects),
+    /// Pods that all of these mean.
+    Meant(Vec<Selects>),
     /// Pods that refuse those that are meant.
     Refusing(Selects),
 }
@@ -32,8 +33,10 @@ enum Whom {
 pub(super) struct Told {
     whom: Whom,
     key: String,
-    /// A spread's say on which nodes count: node needs (if honoured) and tolerations (if honoured).
+    /// A spread's say on which nodes count: node needs (if honoured), tolerations (if honoured), other spreads' keys.
     filter: Option<FilterTold>,
+    /// Pods that are being deleted count too: for affinities, not for spreads (as kube-scheduler has it).
+    terminating: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,8 @@ struct FilterTold {
     affinity: Option<NodeAffinity>,
     /// `None`: taints do not matter.
     tolerations: Option<Vec<k8s_openapi::api::core::v1::Toleration>>,
+    /// Labels that nodes must have for their pods to count: the keys of the pod's other hard spreads.
+    keys: BTreeSet<String>,
 }
 
 /// Preferred pod-affinity terms, the heaviest last: they are dropped from the back.
@@ -96,7 +101,8 @@ impl Counters<'_> {
         })
     }
 
-    fn of_spread(&mut self, of: &Digest, spread: &TopologySpreadConstraint) -> Rule {
+    /// `beside`: the keys of all spreads that hold together with it, its own as well.
+    fn of_spread(&mut self, of: &Digest, spread: &TopologySpreadConstraint, beside: &BTreeSet<String>) -> Rule {
         let whom = Selects::of_spread(of, spread.label_selector.as_ref(), spread.match_label_keys.as_ref());
         let counts_self = whom.means(of);
         let affinity = of.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
@@ -107,14 +113,20 @@ impl Counters<'_> {
             preferred_during_scheduling_ignored_during_execution: None,
             ..affinity
         };
+        let key = keys::normalized(&spread.topology_key).to_owned();
         let filter = FilterTold {
             selector: if by_needs { of.node_selector.clone() } else { BTreeMap::default() },
             affinity: affinity.filter(|_| by_needs).map(required),
             tolerations: by_taints.then(|| of.tolerations.clone()),
+            keys: beside.iter().filter(|beside| **beside != key).cloned().collect(),
         };
-        let says_something = !filter.selector.is_empty() || filter.affinity.is_some() || filter.tolerations.is_some();
-        let key = keys::normalized(&spread.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: says_something.then_some(filter) });
+        let says_something = !filter.selector.is_empty()
+            || filter.affinity.is_some()
+            || filter.tolerations.is_some()
+            || !filter.keys.is_empty();
+        let filter = says_something.then_some(filter);
+        let whom = Whom::Meant(vec![whom.without_empty()]);
+        let counter = self.number(Told { whom, key, filter, terminating: false });
         Rule::Spread {
             counter,
             max_skew: u32::try_from(spread.max_skew).unwrap_or(1),
@@ -124,23 +136,42 @@ impl Counters<'_> {
     }
 
     fn of_term(&mut self, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
-        let whom = Selects::of_term(of, term, self.namespaces);
-        let counts_self = whom.means(of);
+        let whom = vec![Selects::of_term(of, term, self.namespaces)];
+        let counts_self = whom.iter().all(|selects| selects.means(of));
+        let counter = self.of_whom(whom, term);
+        if apart { Rule::Apart { counter } } else { Rule::Together { counter, counts_self, others: Vec::new() } }
+    }
+
+    /// Terms of one pod's required affinity: each wants a pod that all of them mean (kube-scheduler's
+    /// inter-pod affinity), in its own domain.
+    fn of_terms(&mut self, of: &Digest) -> Vec<Rule> {
+        let whom: Vec<Selects> =
+            required_affinity(of).map(|term| Selects::of_term(of, term, self.namespaces)).collect();
+        let counts_self = whom.iter().all(|selects| selects.means(of));
+        let all: Vec<usize> = required_affinity(of).map(|term| self.of_whom(whom.clone(), term)).collect();
+        let rule = |counter: &usize| {
+            let others = all.iter().filter(|other| *other != counter).copied().collect();
+            Rule::Together { counter: *counter, counts_self, others }
+        };
+        all.iter().map(rule).collect()
+    }
+
+    fn of_whom(&mut self, whom: Vec<Selects>, term: &PodAffinityTerm) -> usize {
         let key = keys::normalized(&term.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: None });
-        if apart { Rule::Apart { counter } } else { Rule::Together { counter, counts_self } }
+        self.number(Told { whom: Whom::Meant(whom), key, filter: None, terminating: true })
     }
 
     fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
         let key = keys::normalized(&term.topology_key).to_owned();
-        self.number(Told { whom: Whom::Refusing(Selects::of_term(of, term, self.namespaces)), key, filter: None })
+        let whom = Whom::Refusing(Selects::of_term(of, term, self.namespaces));
+        self.number(Told { whom, key, filter: None, terminating: true })
     }
 
     /// Whether a counter counts pods of this digest.
     fn counts(&self, at: usize, of: &Digest) -> bool {
         let told = &self.told[at];
         match &told.whom {
-            Whom::Meant(selects) => selects.means(of),
+            Whom::Meant(whom) => whom.iter().all(|selects| selects.means(of)),
             Whom::Refusing(whom) => required_anti_affinity(of).any(|term| {
                 keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term, self.namespaces) == *whom
             }),
@@ -160,12 +191,16 @@ impl Rules {
     pub(super) fn new(of: &Digest, counters: &mut Counters<'_>) -> Self {
         let (hard, soft): (Vec<_>, Vec<_>) =
             of.spreads.iter().partition(|spread| spread.when_unsatisfiable == "DoNotSchedule");
-        let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread)).collect();
-        all.extend(required_affinity(of).map(|term| counters.of_term(of, term, false)));
+        // A node that lacks the key of one hard spread does not count for the others; every node has a hostname.
+        let keys = hard.iter().map(|spread| keys::normalized(&spread.topology_key).to_owned());
+        let keys: BTreeSet<String> = keys.filter(|key| key != keys::HOSTNAME).collect();
+        let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread, &keys)).collect();
+        let no_keys = BTreeSet::new();
+        all.extend(counters.of_terms(of));
         all.extend(required_anti_affinity(of).map(|term| counters.of_term(of, term, true)));
         Self {
             hard: all,
-            soft_spreads: soft.into_iter().rev().map(|spread| counters.of_spread(of, spread)).collect(),
+            soft_spreads: soft.into_iter().rev().map(|spread| counters.of_spread(of, spread, &no_keys)).collect(),
             together: preferred_affinity(of).into_iter().map(|t| counters.of_term(of, t, false)).collect(),
             apart: preferred_anti_affinity(of).into_iter().map(|t| counters.of_term(of, t, true)).collect(),
         }
@@ -213,9 +248,15 @@ impl Interned<'_> {
 
     fn filter(&self, told: &FilterTold) -> Filter {
         let layout = &self.problem.layout;
-        let unrestricted = told.selector.is_empty() && told.affinity.is_none();
+        let unrestricted = told.selector.is_empty() && told.affinity.is_none() && told.keys.is_empty();
         let needs = if unrestricted { Ok(Vec::new()) } else { needs(&told.selector, told.affinity.as_ref()) };
-        let rows = needs.unwrap_or_default().iter().map(|need| self.words.row(layout, need)).collect();
+        let row = |mut need: Requirements| {
+            for key in &told.keys {
+                need.add(key.clone(), Requirement::exists());
+            }
+            self.words.row(layout, &need)
+        };
+        let rows = needs.unwrap_or_default().into_iter().map(row).collect();
         let tolerates = |taint| match &told.tolerations {
             None => true,
             Some(tolerations) => karpenter_api::taints::tolerates(tolerations, taint),
@@ -261,10 +302,11 @@ impl Interned<'_> {
         let mut counted: FxHashMap<*const Digest, Vec<usize>> = FxHashMap::default();
         for pod in world.pods.values() {
             let Some(target) = target(world, pod).filter(|_| is_placed(world, &self.placing, pod)) else { continue };
+            let terminating = pod.is_terminating();
             let by = counted
                 .entry(std::sync::Arc::as_ptr(&pod.digest))
                 .or_insert_with(|| (0..counters.told.len()).filter(|at| counters.counts(*at, &pod.digest)).collect());
-            for at in by.iter() {
+            for at in by.iter().filter(|at| !terminating || counters.told[**at].terminating) {
                 self.count(world, *at, &counters.told[*at].key, target);
             }
         }
@@ -328,9 +370,15 @@ fn add_refusals(
     }
 }
 
-/// Bound, or expected somewhere and not looked at anew, and neither ended nor ending.
+/// Bound, or expected somewhere and not looked at anew, and not ended. One that is being deleted keeps its place until it
+/// is gone; but if its node goes as well, what takes its place has to be bought, and comes later than the pod is gone.
 fn is_placed(world: &World, placing: &BTreeSet<&PodKey>, pod: &PodState) -> bool {
-    !pod.is_terminal() && !pod.is_terminating() && !placing.contains(&pod.key) && target(world, pod).is_some()
+    let node = || pod.node_name().and_then(|name| world.nodes.get(name));
+    let lingers = || node().is_some_and(|node| !world.is_ending(node));
+    !pod.is_terminal()
+        && !placing.contains(&pod.key)
+        && target(world, pod).is_some()
+        && (!pod.is_terminating() || lingers())
 }
 
 /// Where it is, or will be: a pod that is nominated although it is bound has to leave.

@@ -38,7 +38,9 @@ impl Words {
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
         let mut bits: Vec<usize> = if requirement.complement {
             let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
-            known.map(|(at, _)| at + Layout::FIRST).chain([Layout::OTHER]).collect()
+            // Of the numbers within bounds, the bounds themselves are known and stand for all.
+            let other = (requirement.gte.is_none() && requirement.lte.is_none()).then_some(Layout::OTHER);
+            known.map(|(at, _)| at + Layout::FIRST).chain(other).collect()
         } else {
             let listed = requirement.values.iter().filter(|value| requirement.has(value));
             listed.filter_map(|value| self.bit(key, value)).collect()
@@ -118,6 +120,7 @@ impl Vocabulary {
                     known.insert(value.clone());
                 }
             }
+            known.extend(requirement.gte.into_iter().chain(requirement.lte).map(|bound| bound.to_string()));
         }
     }
 
