@@ -1,7 +1,8 @@
 //! The algebra of label requirements, on words: one [`Requirement`] is a set of label values.
 //!
 //! A set is either the listed values (`In`, `DoesNotExist` = none) or everything but the listed
-//! values (`NotIn`, `Exists` = all but none), optionally bounded to integers in `[gte, lte]`.
+//! values (`NotIn`, `Exists` = all but none), optionally bounded to integers in `[gte, lte]`; and a node without the
+//! label is in it or not (`NotIn` and `DoesNotExist` have it). What is left of a contradiction has neither.
 //! Semantics: Kubernetes node-affinity operators, plus Gte and Lte as Karpenter's API has them.
 //! The solver has the same algebra on interned bit sets; a property test holds the two together.
 
@@ -16,6 +17,8 @@ pub struct Requirement {
     pub values: BTreeSet<String>,
     pub gte: Option<i64>,
     pub lte: Option<i64>,
+    /// Whether a node without the label satisfies it.
+    pub absent: bool,
     pub min_values: Option<u32>,
 }
 
@@ -25,7 +28,7 @@ impl Requirement {
     }
 
     pub fn none_of<V: Into<String>>(values: impl IntoIterator<Item = V>) -> Self {
-        Self { complement: true, ..Self::one_of(values) }
+        Self { complement: true, absent: true, ..Self::one_of(values) }
     }
 
     pub fn exists() -> Self {
@@ -33,6 +36,11 @@ impl Requirement {
     }
 
     pub fn does_not_exist() -> Self {
+        Self { absent: true, ..Self::default() }
+    }
+
+    /// What no node satisfies.
+    pub fn nothing() -> Self {
         Self::default()
     }
 
@@ -46,12 +54,12 @@ impl Requirement {
 
     /// `Gt n` is `Gte n+1`; nothing is greater than the greatest integer.
     pub fn greater_than(bound: i64) -> Self {
-        bound.checked_add(1).map_or_else(Self::does_not_exist, Self::at_least)
+        bound.checked_add(1).map_or_else(Self::nothing, Self::at_least)
     }
 
     /// `Lt n` is `Lte n-1`.
     pub fn less_than(bound: i64) -> Self {
-        bound.checked_sub(1).map_or_else(Self::does_not_exist, Self::at_most)
+        bound.checked_sub(1).map_or_else(Self::nothing, Self::at_most)
     }
 
     /// The set an API requirement describes. A bound that is no integer can never be met.
@@ -59,7 +67,7 @@ impl Requirement {
         use karpenter_api::Operator;
         let values = spec.values.clone().unwrap_or_default();
         let bounded = |make: fn(i64) -> Self| {
-            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::does_not_exist, make)
+            values.first().and_then(|value| value.parse().ok()).map_or_else(Self::nothing, make)
         };
         let set = match spec.operator {
             Operator::Gt => bounded(Self::greater_than),
@@ -80,13 +88,12 @@ impl Requirement {
 
     /// No value satisfies it, so only a node without the label does.
     pub fn is_does_not_exist(&self) -> bool {
-        !self.complement && self.values.is_empty()
+        !self.complement && self.values.is_empty() && self.absent
     }
 
-    /// The operators that a missing label satisfies: `NotIn` and `DoesNotExist`.
-    pub fn allows_absence(&self) -> bool {
-        self.is_does_not_exist()
-            || (self.complement && !self.values.is_empty() && self.gte.is_none() && self.lte.is_none())
+    /// Nothing satisfies it: not even a node without the label.
+    pub fn is_nothing(&self) -> bool {
+        !self.complement && self.values.is_empty() && !self.absent
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
@@ -95,15 +102,16 @@ impl Requirement {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let min_values = self.min_values.max(other.min_values);
+        let (absent, min_values) = (self.absent && other.absent, self.min_values.max(other.min_values));
         if let (Some(low), Some(high)) = (gte, lte)
             && low > high
         {
-            return Self { min_values, ..Self::does_not_exist() };
+            return Self { absent, min_values, ..Self::nothing() };
         }
         let bounds = Self { complement: true, gte, lte, ..Self::default() };
         let keep = |values: BTreeSet<String>| Self {
             values: values.into_iter().filter(|v| bounds.within_bounds(v)).collect(),
+            absent,
             min_values,
             ..Self::default()
         };
@@ -113,6 +121,7 @@ impl Requirement {
                 values: self.values.union(&other.values).cloned().collect(),
                 gte,
                 lte,
+                absent,
                 min_values,
             },
             (true, false) => keep(other.values.difference(&self.values).cloned().collect()),
@@ -122,7 +131,7 @@ impl Requirement {
     }
 
     pub fn intersects(&self, other: &Self) -> bool {
-        !self.intersection(other).is_does_not_exist()
+        !self.intersection(other).is_nothing()
     }
 
     fn within_bounds(&self, value: &str) -> bool {
@@ -141,7 +150,8 @@ impl fmt::Display for Requirement {
         let more = self.values.len().saturating_sub(5);
         let more = if more > 0 { format!(" and {more} others") } else { String::new() };
         match (self.complement, self.values.is_empty()) {
-            (false, true) => f.write_str("DoesNotExist"),
+            (false, true) if self.absent => f.write_str("DoesNotExist"),
+            (false, true) => f.write_str("nothing"),
             (false, false) => write!(f, "In [{}{more}]", list()),
             (true, _) if self.gte.is_some() || self.lte.is_some() => {
                 let bound = |op: &str, b: Option<i64>| b.map(|b| format!("{op} {b}"));
@@ -202,7 +212,6 @@ impl Requirements {
         for (key, a) in &few.0 {
             if let Some(b) = many.get(key)
                 && !a.intersects(b)
-                && !(a.allows_absence() && b.allows_absence())
             {
                 let (asked, found) = if std::ptr::eq(few, self) { (b, a) } else { (a, b) };
                 let (asked, found) = (Box::new(asked.clone()), Box::new(found.clone()));
@@ -216,7 +225,7 @@ impl Requirements {
     pub fn compatible(&self, asked: &Self, undefined: Undefined) -> Result<(), Conflict> {
         for (key, want) in &asked.0 {
             let open = undefined == Undefined::WellKnownAllowed && karpenter_api::labels::is_well_known(key);
-            if !open && self.get(key).is_none() && !want.allows_absence() {
+            if !open && self.get(key).is_none() && !want.absent {
                 return Err(Conflict::Undefined { key: key.clone(), asked: Box::new(want.clone()) });
             }
         }

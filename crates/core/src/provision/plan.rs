@@ -150,12 +150,8 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
         annotations.insert(keys::MIN_VALUES_RELAXED.to_owned(), claim.min_values_relaxed.to_string());
     }
     let requirements = requirements(interned, claim);
-    // A label that Kubernetes does not know must have a value on the node: the first that is allowed.
-    for spec in &requirements {
-        let value = spec.values.as_ref().and_then(|values| values.first());
-        if let Some(value) = value.filter(|_| spec.operator == Operator::In && !keys::is_well_known(&spec.key)) {
-            labels.entry(spec.key.clone()).or_insert_with(|| value.clone());
-        }
+    for (key, value) in own_labels(interned, claim) {
+        labels.entry(key).or_insert(value);
     }
     let mut object = NodeClaim::new(
         name,
@@ -181,6 +177,27 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str) -> NodeClaim {
     }]);
     object.metadata.owner_references = serde_json::from_value(owner).ok();
     object
+}
+
+/// A value for every label that the node must have and that nothing but the claim gives it: one that nobody speaks of
+/// if that will do, so that no pod takes the node for what it is not.
+fn own_labels(interned: &Interned<'_>, claim: &Claim) -> Vec<(String, String)> {
+    let (words, layout) = (&interned.words, &interned.problem.layout);
+    let of_claim = |(_, key): &(usize, &String)| !keys::is_well_known(key) && keys::restriction(key).is_none();
+    let value = |(at, key): (usize, &String)| {
+        let has = |bit| layout.has(&claim.row, at, bit);
+        if has(Layout::ABSENT) {
+            return None;
+        }
+        let values = &words.values[at];
+        let value = if has(Layout::OTHER) {
+            (1..=values.len() + 1).map(|number| number.to_string()).find(|number| !values.contains(number))
+        } else {
+            values.iter().enumerate().find(|(bit, _)| has(bit + Layout::FIRST)).map(|(_, value)| value.clone())
+        };
+        Some((key.clone(), value?))
+    };
+    words.keys.iter().enumerate().filter(of_claim).filter_map(value).collect()
 }
 
 /// Pods and the least that daemons take of any type on the list.

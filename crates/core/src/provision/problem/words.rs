@@ -34,14 +34,15 @@ impl Words {
         self.values[key].binary_search_by(|known| known.as_str().cmp(value)).ok().map(|at| at + Layout::FIRST)
     }
 
-    /// The bits a requirement allows.
+    /// The bits a requirement allows. Of what lies within bounds only the bounds themselves are known
+    /// ([`Vocabulary::learn`]), beside values that somebody names: where bounds leave anything, one of them is in it.
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
         let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
         let mut bits: Vec<usize> = known.map(|(at, _)| at + Layout::FIRST).collect();
-        if requirement.complement {
+        if requirement.complement && requirement.gte.is_none() && requirement.lte.is_none() {
             bits.push(Layout::OTHER);
         }
-        if requirement.allows_absence() {
+        if requirement.absent {
             bits.push(Layout::ABSENT);
         }
         bits
@@ -82,11 +83,14 @@ impl Words {
         row
     }
 
-    /// A node that is still to be bought: well-known labels are open, others absent unless set.
+    /// A node that is still to be bought: well-known labels are open, others absent unless set. Its hostname will be
+    /// its own: none that anybody can name today.
     pub(in crate::provision) fn pool_row(&self, layout: &Layout, requirements: &Requirements) -> Row {
         let mut row = self.row(layout, requirements);
         for (at, key) in self.keys.iter().enumerate() {
-            if requirements.get(key).is_none() && !keys::is_well_known(key) && key != keys::HOSTNAME {
+            if key == keys::HOSTNAME {
+                layout.restrict(&mut row, at, [Layout::OTHER]);
+            } else if requirements.get(key).is_none() && !keys::is_well_known(key) {
                 layout.restrict(&mut row, at, [Layout::ABSENT]);
             }
         }
@@ -114,6 +118,7 @@ impl Vocabulary {
                     known.insert(value.clone());
                 }
             }
+            known.extend([requirement.gte, requirement.lte].into_iter().flatten().map(|bound| bound.to_string()));
         }
     }
 
