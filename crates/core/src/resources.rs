@@ -18,12 +18,16 @@ pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
 pub const NODES: &str = "nodes";
 
 impl Resources {
-    /// Reads a Kubernetes resource list. An amount that cannot be read counts as more than any
-    /// node has: the object waits with a reason rather than being placed where it cannot run.
+    /// Reads what is asked for. An amount that cannot be read, or is negative, counts as more than any node has: the
+    /// object waits with a reason rather than being placed where it cannot run.
     pub fn from_quantities(list: &BTreeMap<String, Quantity>) -> Self {
-        list.iter()
-            .map(|(name, quantity)| (name.clone(), parse_amount(name, &quantity.0).unwrap_or(i64::MAX)))
-            .collect()
+        let read = |name: &str, text: &str| parse_amount(name, text).filter(|amount| *amount >= 0).unwrap_or(i64::MAX);
+        list.iter().map(|(name, quantity)| (name.clone(), read(name, &quantity.0))).collect()
+    }
+
+    /// Reads what there is. An amount that cannot be read is nothing.
+    pub fn offered(list: &BTreeMap<String, Quantity>) -> Self {
+        list.iter().map(|(name, quantity)| (name.clone(), parse_amount(name, &quantity.0).unwrap_or(0))).collect()
     }
 
     pub fn get(&self, name: &str) -> i64 {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::problem::{Class, Node, Problem};
+use crate::problem::{Class, Node, Pool, Problem};
 use crate::shape::{Choice, Shape, ShapeId, room};
 
 /// A node to buy.
@@ -44,9 +44,9 @@ impl Bin {
         }
     }
 
-    pub(crate) fn to_buy(problem: &Problem, open: Open, slots: Vec<(usize, u32)>) -> Self {
-        let requests = vec![0; problem.resources()];
-        Self { open: Some(open), requests, pods: Vec::new(), ports: Vec::new(), volumes: Vec::new(), slots }
+    pub(crate) fn to_buy(problem: &Problem, pool: &Pool, open: Open, slots: Vec<(usize, u32)>) -> Self {
+        let (requests, ports) = (vec![0; problem.resources()], pool.ports.clone());
+        Self { open: Some(open), requests, pods: Vec::new(), ports, volumes: Vec::new(), slots }
     }
 
     /// Whether the ports of a class are free here.

@@ -58,6 +58,8 @@ pub struct Pool {
     pub row: Row,
     /// Taints of its nodes.
     pub taints: Vec<usize>,
+    /// Host ports that daemons take of its nodes.
+    pub ports: Vec<usize>,
     /// Types it may buy, ascending, each with the number of its entry in `overheads`. Shared by pools
     /// that are alike.
     pub types: Arc<[(usize, usize)]>,

@@ -53,7 +53,7 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
 /// Whether what is bound to a node leaves room for a pod: others may have taken its place.
 fn has_room(world: &World, node: &NodeState, pod: &PodState) -> bool {
     let allocatable = node.node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let mut left = allocatable.map(Resources::from_quantities).unwrap_or_default();
+    let mut left = allocatable.map(Resources::offered).unwrap_or_default();
     for other in world.pods_on(node.name()) {
         left.subtract(other.requests());
     }
@@ -89,6 +89,9 @@ pub(super) fn needs(
     let Some(required) = required else { return Ok(vec![base]) };
     let mut all = Vec::new();
     for term in &required.node_selector_terms {
+        if term.match_fields.iter().flatten().next().is_some() {
+            return Err("nodeAffinity: found matchFields, expected matchExpressions alone".to_owned());
+        }
         let mut requirements = base.clone();
         requirements.add_all(&self::term(term)?);
         // A term without expressions matches no node (Kubernetes API, NodeSelectorTerm).

@@ -36,6 +36,22 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Those of a pod, ascending.
+    pub(crate) fn of(spec: &PodSpec) -> Vec<Self> {
+        let mut ports: Vec<HostPort> = Vec::new();
+        // Sidecars run as long as the pod does.
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
+            if let Some(number) = port.host_port.filter(|port| *port > 0) {
+                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+                ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });
+            }
+        }
+        ports.sort();
+        ports.dedup();
+        ports
+    }
+
     /// Whether two pods with these ports cannot share a node.
     pub fn conflicts(&self, other: &Self) -> bool {
         let every = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
@@ -47,15 +63,6 @@ impl HostPort {
 
 impl Digest {
     pub(super) fn new(pod: &Pod, spec: &PodSpec, requests: Resources) -> Self {
-        let mut ports: Vec<HostPort> = Vec::new();
-        for port in spec.containers.iter().flat_map(|container| container.ports.iter().flatten()) {
-            if let Some(number) = port.host_port.filter(|port| *port > 0) {
-                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-                ports.push(HostPort { protocol, port: number, ip: port.host_ip.clone().unwrap_or_default() });
-            }
-        }
-        ports.sort();
-        ports.dedup();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let volume_claims = spec.volumes.iter().flatten().filter_map(|volume| {
             let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
@@ -70,7 +77,7 @@ impl Digest {
             affinity: spec.affinity.clone(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spreads: spec.topology_spread_constraints.clone().unwrap_or_default(),
-            ports,
+            ports: HostPort::of(spec),
             volume_claims: volume_claims.collect(),
             claims_devices: spec.resource_claims.iter().flatten().next().is_some()
                 || containers.any(|container| {

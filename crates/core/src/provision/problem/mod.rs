@@ -22,7 +22,7 @@ pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
 use crate::resources;
 use crate::settings::{MinValuesPolicy, PreferencePolicy};
-use crate::world::{HostPort, PodKey, PodState};
+use crate::world::{HostPort, NodeState, PodKey, PodState};
 use crate::{Cloud, Settings, World};
 
 /// A problem and what its indices mean.
@@ -80,11 +80,11 @@ pub(super) fn build<'w, C: Cloud>(
     for kind in &types {
         vocabulary.learn(&kind.requirements);
     }
-    for node in world.nodes.values() {
-        for (key, value) in node.labels().into_iter().flatten() {
-            if let Some(values) = vocabulary.values.get_mut(key) {
-                values.insert(value.clone());
-            }
+    let of_nodes = world.nodes.values().filter_map(NodeState::labels);
+    let of_claims = world.claims.values().filter_map(|state| state.claim.metadata.labels.as_ref());
+    for (key, value) in of_nodes.chain(of_claims).flatten() {
+        if let Some(values) = vocabulary.values.get_mut(key) {
+            values.insert(value.clone());
         }
     }
     let words = vocabulary.words();

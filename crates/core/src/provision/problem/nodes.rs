@@ -32,7 +32,7 @@ impl Interned<'_> {
         let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
         let mut available =
-            status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities).unwrap_or_default();
+            status.and_then(|status| status.allocatable.as_ref()).map(Resources::offered).unwrap_or_default();
         let managed = node.label(keys::NODEPOOL).is_some();
         let starting = managed && !node.is_initialized();
         if starting && let Some(claim) = claim {
@@ -45,10 +45,6 @@ impl Interned<'_> {
         }
         let labels = node.labels().cloned().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
-        available.subtract(&self.daemons_to_come(world, node, &row, daemons));
-        for name in [Some(node.name()), claim.map(ClaimState::name)].into_iter().flatten() {
-            available.subtract(expected.get(name).unwrap_or(&Resources::default()));
-        }
         let startup: Vec<Taint> = claim
             .filter(|_| starting)
             .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
@@ -62,6 +58,13 @@ impl Interned<'_> {
                     || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
         };
         let standing: Vec<Taint> = node.taints().iter().filter(|taint| !passing(taint)).cloned().collect();
+        for daemon in self.daemons_to_come(world, node, &row, &standing, daemons) {
+            available.subtract(&daemon.requests);
+            ports.extend(daemon.ports.iter().map(|port| self.port(port)));
+        }
+        for name in [Some(node.name()), claim.map(ClaimState::name)].into_iter().flatten() {
+            available.subtract(expected.get(name).unwrap_or(&Resources::default()));
+        }
         self.push_node(node.name().to_owned(), row, &standing, &available, ports);
     }
 
@@ -74,13 +77,15 @@ impl Interned<'_> {
         let labels = state.claim.metadata.labels.clone().unwrap_or_default();
         let row = self.words.label_row(&self.problem.layout, &labels);
         let standing: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
+        let mut ports = Vec::new();
         for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
             if self.runs_on(daemon, &row) {
                 available.subtract(&daemon.requests);
+                ports.extend(daemon.ports.iter().map(|port| self.port(port)));
             }
         }
         available.subtract(expected.get(state.name()).unwrap_or(&Resources::default()));
-        self.push_node(state.name().to_owned(), row, &standing, &available, Vec::new());
+        self.push_node(state.name().to_owned(), row, &standing, &available, ports);
     }
 
     fn push_node(
@@ -99,28 +104,18 @@ impl Interned<'_> {
         self.problem.nodes.push(Node { row, taints, available, ports, volumes, volume_room });
     }
 
-    /// What daemons that are not bound to the node yet will take of it.
-    fn daemons_to_come(
+    /// Daemons that are not bound to the node yet and will be.
+    fn daemons_to_come<'d>(
         &self,
         world: &World,
         node: &NodeState,
         row: &karpenter_solver::Row,
-        daemons: &[Daemon],
-    ) -> Resources {
-        let mut expected = Resources::default();
-        let standing: Vec<Taint> = node.taints().iter().filter(|t| !taints::is_ephemeral(t)).cloned().collect();
-        for daemon in daemons.iter().filter(|daemon| daemon.tolerates(&standing)) {
-            if self.runs_on(daemon, row) {
-                expected.add(&daemon.requests);
-            }
-        }
-        for pod in world.pods_on(node.name()).filter(|pod| pod.is_daemon()) {
-            expected.subtract(pod.requests());
-        }
-        for amount in expected.0.values_mut() {
-            *amount = (*amount).max(0);
-        }
-        expected
+        standing: &[Taint],
+        daemons: &'d [Daemon],
+    ) -> Vec<&'d Daemon> {
+        let is_there = |daemon: &Daemon| world.pods_on(node.name()).any(|pod| daemon.owns(pod));
+        let comes = |daemon: &&Daemon| daemon.tolerates(standing) && self.runs_on(daemon, row) && !is_there(daemon);
+        daemons.iter().filter(comes).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use super::words::AMOUNT_MAX;
 use crate::cloud::InstanceType as CloudType;
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
+use crate::world::HostPort;
 use crate::{Cloud, World};
 
 pub(in crate::provision) type PoolTypes<'w> = (&'w NodePool, Vec<Arc<CloudType>>);
@@ -104,12 +105,14 @@ impl Interned<'_> {
             let daemons: Vec<&Daemon> = daemons.iter().filter(|daemon| daemon.tolerates(&standing)).collect();
             let mut overheads: Vec<Vec<i64>> = Vec::new();
             let mut types: Vec<(usize, usize)> = Vec::new();
+            let mut ports: Vec<HostPort> = Vec::new();
             for kind in &rows {
                 let Some(number) = numbers.get(&Arc::as_ptr(kind)).copied() else { continue };
                 let of_type = self.problem.types[number].row.and(&row);
                 let mut overhead = Resources::default();
                 for daemon in daemons.iter().filter(|daemon| self.runs_on(daemon, &of_type)) {
                     overhead.add(&daemon.requests);
+                    ports.extend_from_slice(&daemon.ports);
                 }
                 let amounts = self.words.amounts(&overhead);
                 let group = overheads.iter().position(|known| *known == amounts).unwrap_or_else(|| {
@@ -120,6 +123,9 @@ impl Interned<'_> {
             }
             types.sort_unstable();
             let taints = standing.iter().map(|taint| self.taint(taint)).collect();
+            ports.sort();
+            ports.dedup();
+            let ports = ports.iter().map(|port| self.port(port)).collect();
             let (limits, nodes_left) = self.limits(world, pool);
             let min_values = pool
                 .spec
@@ -132,7 +138,7 @@ impl Interned<'_> {
                 })
                 .collect();
             let (types, overheads) = (types.into(), overheads.into());
-            self.problem.pools.push(Pool { row, taints, types, overheads, limits, nodes_left, min_values });
+            self.problem.pools.push(Pool { row, taints, ports, types, overheads, limits, nodes_left, min_values });
         }
     }
 

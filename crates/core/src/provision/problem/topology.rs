@@ -20,8 +20,8 @@ use crate::world::{Digest, PodState};
 /// Whom a counter counts.
 #[derive(Clone, Debug, PartialEq)]
 enum Whom {
-    /// Pods that are meant.
-    Meant(Selects),
+    /// Pods that are meant by all of these.
+    Meant(Vec<Selects>),
     /// Pods that refuse those that are meant.
     Refusing(Selects),
 }
@@ -126,7 +126,8 @@ impl Counters {
         };
         let says_something = !filter.selector.is_empty() || filter.affinity.is_some() || filter.tolerations.is_some();
         let key = keys::normalized(&spread.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: says_something.then_some(filter) });
+        let counter =
+            self.number(Told { whom: Whom::Meant(vec![whom]), key, filter: says_something.then_some(filter) });
         Rule::Spread {
             counter,
             max_skew: u32::try_from(spread.max_skew).unwrap_or(1),
@@ -135,12 +136,23 @@ impl Counters {
         }
     }
 
-    fn of_term(&mut self, of: &Digest, term: &PodAffinityTerm, apart: bool) -> Rule {
-        let whom = Selects::of_term(of, term);
-        let counts_self = whom.means(of);
-        let key = keys::normalized(&term.topology_key).to_owned();
-        let counter = self.number(Told { whom: Whom::Meant(whom), key, filter: None });
-        if apart { Rule::Apart { counter } } else { Rule::Together { counter, counts_self } }
+    /// A pod counts for one term of required affinity only if all of them mean it: that is how kube-scheduler has it.
+    fn together(&mut self, of: &Digest, terms: &[&PodAffinityTerm]) -> Vec<Rule> {
+        let whom: Vec<Selects> = terms.iter().map(|term| Selects::of_term(of, term)).collect();
+        let counts_self = whom.iter().all(|one| one.means(of));
+        let rule = |term: &&PodAffinityTerm| {
+            let counter = self.meant(whom.clone(), &term.topology_key);
+            Rule::Together { counter, counts_self }
+        };
+        terms.iter().map(rule).collect()
+    }
+
+    fn apart(&mut self, of: &Digest, term: &PodAffinityTerm) -> Rule {
+        Rule::Apart { counter: self.meant(vec![Selects::of_term(of, term)], &term.topology_key) }
+    }
+
+    fn meant(&mut self, whom: Vec<Selects>, key: &str) -> usize {
+        self.number(Told { whom: Whom::Meant(whom), key: keys::normalized(key).to_owned(), filter: None })
     }
 
     fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
@@ -152,7 +164,7 @@ impl Counters {
     fn counts(&self, at: usize, of: &Digest) -> bool {
         let told = &self.told[at];
         match &told.whom {
-            Whom::Meant(selects) => selects.means(of),
+            Whom::Meant(all) => all.iter().all(|selects| selects.means(of)),
             Whom::Refusing(whom) => required_anti_affinity(of)
                 .any(|term| keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term) == *whom),
         }
@@ -172,13 +184,13 @@ impl Rules {
         let (hard, soft): (Vec<_>, Vec<_>) =
             of.spreads.iter().partition(|spread| spread.when_unsatisfiable == "DoNotSchedule");
         let mut all: Vec<Rule> = hard.into_iter().map(|spread| counters.of_spread(of, spread)).collect();
-        all.extend(required_affinity(of).map(|term| counters.of_term(of, term, false)));
-        all.extend(required_anti_affinity(of).map(|term| counters.of_term(of, term, true)));
+        all.extend(counters.together(of, &required_affinity(of).collect::<Vec<_>>()));
+        all.extend(required_anti_affinity(of).map(|term| counters.apart(of, term)));
         Self {
             hard: all,
             soft_spreads: soft.into_iter().rev().map(|spread| counters.of_spread(of, spread)).collect(),
-            together: preferred_affinity(of).into_iter().map(|t| counters.of_term(of, t, false)).collect(),
-            apart: preferred_anti_affinity(of).into_iter().map(|t| counters.of_term(of, t, true)).collect(),
+            together: preferred_affinity(of).into_iter().flat_map(|term| counters.together(of, &[term])).collect(),
+            apart: preferred_anti_affinity(of).into_iter().map(|term| counters.apart(of, term)).collect(),
         }
     }
 
