@@ -113,10 +113,10 @@ fn parse_nanos(text: &str) -> Option<i128> {
     let (multiplier, exponent) = suffix_of(suffix)?;
     let places = i32::try_from(fraction.len()).ok()?;
     let power = exponent.checked_add(9)?.checked_sub(places)?;
-    let scaled = digits.checked_mul(multiplier)?;
+    let scaled = digits.saturating_mul(multiplier);
     let ten = 10_i128.checked_pow(power.unsigned_abs());
     let nanos = if power >= 0 {
-        if scaled == 0 { 0 } else { scaled.checked_mul(ten?)? }
+        scaled.saturating_mul(ten.unwrap_or(i128::MAX))
     } else {
         let up = i128::from(!negative);
         ten.map_or(up.min(scaled), |ten| scaled / ten + if scaled % ten == 0 { 0 } else { up })

@@ -52,6 +52,12 @@ pub(crate) fn read(resource: &str, text: &str) -> Option<i128> {
     Some(sign * (top + i128::from(inexact && sign > 0)).min(TOO_MUCH))
 }
 
+/// Whether a quantity has no more digits, in its exponent too, than amounts need: others may be refused.
+pub(crate) fn is_short(text: &str) -> bool {
+    let exponent = text.rsplit_once(['e', 'E']).and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    text.len() <= 30 && exponent.is_none_or(|exponent| exponent.abs() <= 30)
+}
+
 /// What is asked for: nobody can ask for less than nothing.
 pub(crate) fn list(list: Option<&BTreeMap<String, Quantity>>) -> Amounts {
     let read = |name: &str, text: &str| read(name, text).filter(|amount| *amount >= 0).unwrap_or(TOO_MUCH);
@@ -154,7 +160,28 @@ fn of_container(container: &Container, statuses: &[ContainerStatus]) -> Amounts 
 
 #[cfg(test)]
 mod tests {
+    use karpenter_core::resources;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The two readers of quantities that the scheduler has.
+        #[test]
+        fn quantities_are_read_alike(
+            text in "[+-]?[0-9]{0,12}(\\.[0-9]{0,12})?([eE][+-]?[0-9]|[numkMGTPE]|[KMGTPE]i|\\PC{0,3})?",
+            resource in prop::sample::select(vec!["cpu", "memory"]),
+        ) {
+            let expected = read(resource, &text);
+            let clamped = |amount: Option<i64>| amount.map(|amount| i128::from(amount).max(-TOO_MUCH));
+            prop_assert_eq!(clamped(resources::parse_amount(resource, &text)), expected);
+            if !text.starts_with('-') {
+                prop_assert_eq!(clamped(resources::amount(resource, &text)), expected);
+            }
+        }
+    }
 
     #[test]
     fn quantities_round_up_to_the_unit_of_their_resource() {

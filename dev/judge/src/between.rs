@@ -17,7 +17,7 @@ const STEPS_MAX: usize = 5_000;
 
 pub(crate) fn judge(cluster: &Cluster, plan: &Plan, spots: &[Spot]) -> Vec<Fault> {
     let at = |name: &str| spots.iter().position(|spot| spot.name() == name);
-    let mut judge = Judge { cluster, spots, standing: Vec::new(), values: BTreeMap::new() };
+    let mut judge = Judge { cluster, spots, standing: Vec::new(), later: Vec::new(), values: BTreeMap::new() };
     for pod in cluster.pods.iter().filter(|pod| !pods::has_ended(pod) && !pods::is_ending(pod)) {
         if let Some(spot) = pods::node_of(pod).and_then(at) {
             judge.standing.push((pod, spot));
@@ -100,26 +100,25 @@ fn eligible(pod: &Pod, spread: &TopologySpreadConstraint, keys: &[&str], spots: 
 }
 
 /// More ways in which the labels of new nodes may turn out than these are not looked at.
-const CHOICES_MAX: usize = 4096;
+const CHOICES_MAX: usize = 512;
 
-/// Every way in which the labels of new nodes may turn out: the domain of each spot. That of `spot` is given.
-fn choices<'e>(eligible: &'e [Eligible], spot: usize, own: &'e String) -> Vec<Vec<Option<&'e String>>> {
-    let mut all: Vec<Vec<Option<&String>>> = vec![Vec::new()];
-    for (at, domains) in eligible.iter().enumerate() {
-        let open: Vec<Option<&String>> =
-            if at == spot { vec![Some(own)] } else { domains.iter().map(Option::as_ref).collect() };
-        let with = |known: &Vec<Option<&'e String>>| {
-            let known = known.clone();
-            open.iter().map(move |domain| known.iter().copied().chain([*domain]).collect()).collect::<Vec<_>>()
-        };
-        let rest = all.len() * open.len() <= CHOICES_MAX;
-        all = if rest {
-            all.iter().flat_map(with).collect()
-        } else {
-            all.iter().map(|known| with(known).remove(0)).collect()
-        };
+/// Looks at every way in which the labels of new nodes may turn out: the domain of each spot, that of `spot` given.
+fn choices(eligible: &[Eligible], spot: usize, own: &String, mut look: impl FnMut(&[Option<&String>]) -> bool) -> bool {
+    let mut open: Vec<Vec<Option<&String>>> =
+        eligible.iter().map(|domains| domains.iter().map(Option::as_ref).collect()).collect();
+    open[spot] = vec![Some(own)];
+    let mut at = vec![0; open.len()];
+    for _ in 0..CHOICES_MAX {
+        let choice: Vec<Option<&String>> = open.iter().zip(&at).filter_map(|(all, at)| all.get(*at).copied()).collect();
+        if !look(&choice) {
+            return false;
+        }
+        // As an odometer: the first wheel that is not at its end moves on, those before it start again.
+        let Some(wheel) = (0..open.len()).find(|wheel| at[*wheel] + 1 < open[*wheel].len()) else { break };
+        at[..wheel].fill(0);
+        at[wheel] += 1;
     }
-    all
+    true
 }
 
 fn terms_keys(pod: &Pod) -> impl Iterator<Item = &str> {
@@ -137,6 +136,12 @@ pub(crate) fn is_concerned(cluster: &Cluster, pod: &Pod) -> bool {
 
 pub(crate) fn has_rules(pod: &Pod) -> bool {
     !(pods::spreads(pod).is_empty() && pods::affinity(pod).is_empty() && pods::anti_affinity(pod).is_empty())
+}
+
+/// Who is not bound yet, group `but` aside: pods that are alike wait for the same.
+fn rest<'a>(groups: &[Group<'a>], bound: &[usize], but: usize) -> Vec<(&'a Pod, usize)> {
+    let others = (0..groups.len()).filter(|at| *at != but);
+    others.flat_map(|at| groups[at].pods.iter().skip(bound[at]).map(move |pod| (*pod, groups[at].spot))).collect()
 }
 
 struct Search<'a> {
@@ -165,6 +170,13 @@ impl<'a> Search<'a> {
             let pod = group.pods[bound[at]];
             if let Err(rule) = judge.allows(pod, group) {
                 refused.push((pod, group.spot, rule));
+                // Whom not even all of the others can help makes it a dead end.
+                judge.later = rest(groups, bound, at);
+                let hopeless = judge.allows(pod, group).is_err();
+                judge.later.clear();
+                if hopeless {
+                    break;
+                }
                 continue;
             }
             bound[at] += 1;
@@ -187,6 +199,8 @@ struct Judge<'a> {
     cluster: &'a Cluster,
     spots: &'a [Spot],
     standing: Vec<(&'a Pod, usize)>,
+    /// Pods that may come later, for the question whether a rule can ever hold.
+    later: Vec<(&'a Pod, usize)>,
     /// By topology key, by spot: the values that the label may have; `None`: it may be absent.
     values: BTreeMap<String, Vec<BTreeSet<Option<String>>>>,
 }
@@ -208,7 +222,14 @@ impl Judge<'_> {
             };
             refused.iter().filter(|(_, _, rule)| fills(rule)).count()
         };
-        let rank = |at: usize| if has_rules(groups[at].pods[0]) { (0, 0) } else { (1, hinders(at)) };
+        // The first of a group that wants to be together must come before the others that are meant. Anti-affinity
+        // holds both ways, in any order.
+        let rank = |at: usize| {
+            let pod = groups[at].pods[0];
+            let order =
+                if !pods::affinity(pod).is_empty() { 0 } else { 1 + usize::from(pods::spreads(pod).is_empty()) };
+            (order, hinders(at))
+        };
         let best = (0..waiting.len()).min_by_key(|at| rank(waiting[*at])).unwrap_or(0);
         waiting.remove(best)
     }
@@ -241,28 +262,35 @@ impl Judge<'_> {
     ) -> Result<(), Rule> {
         let key = spread.topology_key.clone();
         let Some(own) = labels.get(&key) else { return Err(Rule::NoDomain { key }) };
-        // By spot: pods there that count.
-        let mut held = vec![0_usize; eligible.len()];
+        // By spot: pods there that count, now and later.
+        let mut held = vec![(0_usize, 0_usize); eligible.len()];
         for (other, at) in &self.standing {
-            held[*at] += usize::from(labels::spread_counts(pod, spread, other));
+            held[*at].0 += usize::from(labels::spread_counts(pod, spread, other));
+        }
+        for (other, at) in &self.later {
+            held[*at].1 += usize::from(labels::spread_counts(pod, spread, other));
         }
         let this = usize::from(labels::spread_counts(pod, spread, pod));
         let max_skew = usize::try_from(spread.max_skew).unwrap_or(0);
         let wanted = spread.min_domains.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        for choice in choices(eligible, spot, own) {
-            let mut domains: BTreeMap<&str, usize> = BTreeMap::new();
-            for (at, domain) in choice.iter().enumerate() {
+        let mut broken = None;
+        choices(eligible, spot, own, |choice| {
+            let mut domains: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+            for (domain, (now, later)) in choice.iter().zip(&held) {
                 if let Some(domain) = domain {
-                    *domains.entry(domain).or_default() += held[at];
+                    let sum = domains.entry(domain).or_default();
+                    *sum = (sum.0 + now, sum.1 + now + later);
                 }
             }
-            let least = if domains.len() < wanted { 0 } else { domains.values().copied().min().unwrap_or(0) };
-            let held = domains.get(own.as_str()).copied().unwrap_or(0) + this;
+            let least = if domains.len() < wanted { None } else { domains.values().map(|(_, sum)| *sum).min() };
+            let least = least.unwrap_or(0);
+            let held = domains.get(own.as_str()).map_or(0, |(now, _)| *now) + this;
             if held.saturating_sub(least) > max_skew {
-                return Err(Rule::Skew { key, domain: own.clone(), held, least, max_skew });
+                broken = Some(Rule::Skew { key: key.clone(), domain: own.clone(), held, least, max_skew });
             }
-        }
-        Ok(())
+            broken.is_none()
+        });
+        broken.map_or(Ok(()), Err)
     }
 
     /// The values of a key on the spot of another pod.
@@ -285,7 +313,8 @@ impl Judge<'_> {
         for term in &terms {
             let key = term.topology_key.as_str();
             let there = labels.get(key).is_some_and(|own| {
-                self.standing.iter().any(|(other, at)| meant(other) && self.is_surely(key, *at, spot, own))
+                let mut others = self.standing.iter().chain(&self.later);
+                others.any(|(other, at)| meant(other) && self.is_surely(key, *at, spot, own))
             });
             if !labels.contains_key(key) {
                 return Err(Rule::Affinity { key: key.to_owned(), labels: labels::told(labels) });

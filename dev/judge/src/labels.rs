@@ -160,3 +160,45 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 pub(crate) fn told(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use karpenter_core::Requirement;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = String> {
+        let some = vec!["a", "b", "3", "4", "5", "007", "-1", "9223372036854775807", "-9223372036854775808", ""];
+        prop_oneof![8 => prop::sample::select(some).prop_map(str::to_owned), 1 => "\\PC{0,4}"]
+    }
+
+    fn requirement() -> impl Strategy<Value = RequirementSpec> {
+        use Operator::{DoesNotExist, Exists, Gt, Gte, In, Lt, Lte, NotIn};
+        let operator = prop::sample::select(vec![In, NotIn, Exists, DoesNotExist, Gt, Lt, Gte, Lte]);
+        (operator, prop::option::of(vec(value(), 0..=3)), any::<Option<i64>>()).prop_map(
+            |(operator, values, min_values)| RequirementSpec { key: "k".to_owned(), operator, values, min_values },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The scheduler's algebra of requirements against the rules one by one.
+        #[test]
+        fn narrowed_requirements_allow_what_each_of_them_allows(
+            all in vec(requirement(), 1..=4),
+            labels in vec(prop::option::of(value()), 1..=6),
+        ) {
+            let read: Vec<Requirement> = all.iter().map(Requirement::from_spec).collect();
+            let narrowed = read.iter().skip(1).fold(read[0].clone(), |known, one| known.intersection(one));
+            for label in labels {
+                let expected = all.iter().all(|one| satisfies(label.as_ref(), one));
+                let found = label.as_ref().map_or(narrowed.absent, |value| narrowed.has(value));
+                prop_assert_eq!(found, expected, "{:?} of {}", label, narrowed);
+                prop_assert!(!(found && narrowed.is_nothing()));
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, Toleration, TopologySpreadConstraint};
 
+use crate::amounts;
 use crate::labels::{self, Labels};
 
 /// `namespace/name`
@@ -114,6 +115,7 @@ pub(crate) fn is_odd(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let node = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let required_says_nothing = required.is_some_and(|required| required.node_selector_terms.is_empty());
     let required: Vec<_> = required.into_iter().flat_map(|all| &all.node_selector_terms).collect();
     let preferred = node.and_then(|node| node.preferred_during_scheduling_ignored_during_execution.as_ref());
     let preferred = preferred.into_iter().flatten().map(|one| &one.preference);
@@ -124,7 +126,12 @@ pub(crate) fn is_odd(pod: &Pod) -> bool {
         selector
             .is_some_and(|s| s.match_labels.iter().flatten().count() + s.match_expressions.iter().flatten().count() > 0)
     };
-    expressions.into_iter().any(|expression| !labels::is_well_formed(expression))
+    let resources = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| c.resources.as_ref());
+    let resources = resources.chain([spec.resources.as_ref()]).flatten().filter_map(|r| r.requests.as_ref());
+    let mut amounts = resources.chain(spec.overhead.as_ref()).flatten();
+    amounts.any(|(_, amount)| !amounts::is_short(&amount.0))
+        || required_says_nothing
+        || expressions.into_iter().any(|expression| !labels::is_well_formed(expression))
         || required.iter().any(|term| term.match_fields.iter().flatten().next().is_some())
         || required.iter().any(|term| term.match_expressions.iter().flatten().next().is_none())
         || affinity(pod).iter().chain(&anti_affinity(pod)).any(by_labels)

@@ -266,11 +266,12 @@ fn requirements(interned: &Interned<'_>, claim: &Claim) -> Vec<RequirementSpec> 
     }
     let wanted = |key: &str| {
         let at = words.key(keys::normalized(key))?;
-        claim.min_values.iter().find(|(known, _)| *known == at).map(|(_, count)| *count)
+        claim.min_values.iter().filter(|(known, _)| *known == at).map(|(_, count)| *count).max()
     };
-    for spec in all.iter_mut().filter(|spec| spec.min_values.is_some()) {
+    for spec in &mut all {
         // Under BestEffort they hold as far as they could be reached.
-        spec.min_values = wanted(&spec.key).filter(|count| *count > 0).and_then(|count| count.try_into().ok());
+        let reached = wanted(&spec.key).and_then(|count| i64::try_from(count).ok()).unwrap_or(0);
+        spec.min_values = spec.min_values.map(|own| own.min(reached)).filter(|count| *count > 0);
     }
     let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
     let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();

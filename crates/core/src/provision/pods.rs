@@ -183,6 +183,16 @@ fn requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, Stri
             )
         })
     };
+    let key = &expression.key;
+    match expression.operator.as_str() {
+        "In" | "NotIn" if values.is_empty() => {
+            return Err(format!("nodeAffinity {key:?} {}: found no values, expected some", expression.operator));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            return Err(format!("nodeAffinity {key:?} {}: found {values:?}, expected no values", expression.operator));
+        }
+        _ => {}
+    }
     Ok(match expression.operator.as_str() {
         "In" => Requirement::one_of(values),
         "NotIn" => Requirement::none_of(values),
@@ -191,7 +201,6 @@ fn requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, Stri
         "Gt" => bound(Requirement::greater_than)?,
         "Lt" => bound(Requirement::less_than)?,
         other => {
-            let key = &expression.key;
             return Err(format!(
                 "nodeAffinity {key:?}: found operator {other:?}, expected In, NotIn, Exists, DoesNotExist, Gt or Lt"
             ));
