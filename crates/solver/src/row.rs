@@ -83,6 +83,11 @@ impl Layout {
         self.conflict(a, b).is_none()
     }
 
+    /// Whether everything that `row` allows is allowed by `by`.
+    pub(crate) fn within(row: &Row, by: &Row) -> bool {
+        row.0.iter().zip(&by.0).all(|(row, by)| row & !by == 0)
+    }
+
     /// The first key for which nothing is left.
     pub fn conflict(&self, a: &Row, b: &Row) -> Option<usize> {
         self.offsets.windows(2).position(|run| {

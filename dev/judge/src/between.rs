@@ -222,12 +222,13 @@ impl Judge<'_> {
             };
             refused.iter().filter(|(_, _, rule)| fills(rule)).count()
         };
-        // The first of a group that wants to be together must come before the others that are meant. Anti-affinity
-        // holds both ways, in any order.
+        // The first of a group that wants to be together must come before the others that are meant. Later affinity
+        // can wait, as it will hold as well then; so can anti-affinity, which holds both ways.
         let rank = |at: usize| {
             let pod = groups[at].pods[0];
-            let order =
-                if !pods::affinity(pod).is_empty() { 0 } else { 1 + usize::from(pods::spreads(pod).is_empty()) };
+            let is_first =
+                !pods::affinity(pod).is_empty() && !self.standing.iter().any(|(other, _)| self.meant(pod, other));
+            let order = if is_first { 0 } else { 1 + usize::from(pods::spreads(pod).is_empty()) };
             (order, hinders(at))
         };
         let best = (0..waiting.len()).min_by_key(|at| rank(waiting[*at])).unwrap_or(0);
@@ -303,12 +304,16 @@ impl Judge<'_> {
         other == spot || self.values[key][other].contains(&Some(own.to_owned()))
     }
 
+    /// Whether all terms of a pod's affinity mean another.
+    fn meant(&self, pod: &Pod, other: &Pod) -> bool {
+        pods::affinity(pod).iter().all(|term| labels::term_means(&self.cluster.namespaces, pod, term, other))
+    }
+
     /// In each term's domain there must be a pod that all terms mean. If there is none anywhere, a pod that its own
     /// terms mean may be the first.
     fn affinity(&self, pod: &Pod, spot: usize, labels: &Labels) -> Result<(), Rule> {
         let terms = pods::affinity(pod);
-        let meant =
-            |other: &Pod| terms.iter().all(|term| labels::term_means(&self.cluster.namespaces, pod, term, other));
+        let meant = |other: &Pod| self.meant(pod, other);
         let mut missing = None;
         for term in &terms {
             let key = term.topology_key.as_str();

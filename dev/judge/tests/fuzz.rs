@@ -1,16 +1,12 @@
 //! Arbitrary words where the API server would only let good ones pass: a verdict, never a panic, and nothing fits that
 //! cannot be read.
 
+use karpenter_judge::generate::read;
 use karpenter_judge::{Cluster, Kind, Offer, judge};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-fn read<T: DeserializeOwned>(object: Value) -> T {
-    serde_json::from_value(object).unwrap()
-}
 
 /// One NodePool, one instance type, one node, and the pods.
 fn cluster(pods: &[Value]) -> Cluster {

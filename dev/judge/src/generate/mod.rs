@@ -101,8 +101,11 @@ fn kind_at(kinds: &[Kind], at: usize) -> Option<&Kind> {
     kinds.get(at.checked_rem(kinds.len())?)
 }
 
-/// An object of which the generator knows that it can be read.
+/// An object from its manifest, of which the caller knows that it can be read.
+///
+/// # Panics
+/// If it cannot.
 #[expect(clippy::expect_used, reason = "what is written here is what the types say")]
-fn read<T: serde::de::DeserializeOwned>(object: serde_json::Value) -> T {
+pub fn read<T: serde::de::DeserializeOwned>(object: serde_json::Value) -> T {
     serde_json::from_value(object).expect("a generated object")
 }

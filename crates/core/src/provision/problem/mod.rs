@@ -80,6 +80,9 @@ pub(super) fn build<'w, C: Cloud>(
     for kind in &types {
         vocabulary.learn(&kind.requirements);
     }
+    for key in topology::keys_of_refusals(world) {
+        vocabulary.key(key);
+    }
     let of_nodes = world.nodes.values().filter_map(NodeState::labels);
     let of_claims = world.claims.values().filter_map(|state| state.claim.metadata.labels.as_ref());
     for (key, value) in of_nodes.chain(of_claims).flatten() {

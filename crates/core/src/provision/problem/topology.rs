@@ -39,6 +39,8 @@ pub(super) struct Told {
 struct FilterTold {
     selector: BTreeMap<String, String>,
     affinity: Option<NodeAffinity>,
+    /// Labels that it must have, whatever their values: the keys of all spreads that forbid, if there are several.
+    keys: Vec<String>,
     /// `None`: taints do not matter.
     tolerations: Option<Vec<k8s_openapi::api::core::v1::Toleration>>,
 }
@@ -94,6 +96,18 @@ pub(super) fn keys_of(of: &Digest) -> impl Iterator<Item = &str> {
     terms.chain(of.spreads.iter().map(|spread| spread.topology_key.as_str())).map(keys::normalized)
 }
 
+/// Nodes that lack the label of one spread count for none of the pod's (Kubernetes, topology spread constraints).
+fn joint_keys(of: &Digest, spread: &TopologySpreadConstraint) -> Vec<String> {
+    let forbids = |spread: &&TopologySpreadConstraint| spread.when_unsatisfiable == "DoNotSchedule";
+    let hard = of.spreads.iter().filter(forbids).map(|spread| keys::normalized(&spread.topology_key).to_owned());
+    let all: std::collections::BTreeSet<String> = hard.collect();
+    if all.len() > 1 && forbids(&spread) {
+        all.into_iter().filter(|key| key != keys::HOSTNAME).collect()
+    } else {
+        Vec::new()
+    }
+}
+
 /// Counters by number, as they are first spoken of.
 #[derive(Default)]
 pub(super) struct Counters {
@@ -122,9 +136,13 @@ impl Counters {
         let filter = FilterTold {
             selector: if by_needs { of.node_selector.clone() } else { BTreeMap::default() },
             affinity: affinity.filter(|_| by_needs).map(required),
+            keys: joint_keys(of, spread),
             tolerations: by_taints.then(|| of.tolerations.clone()),
         };
-        let says_something = !filter.selector.is_empty() || filter.affinity.is_some() || filter.tolerations.is_some();
+        let says_something = !filter.selector.is_empty()
+            || filter.affinity.is_some()
+            || filter.tolerations.is_some()
+            || !filter.keys.is_empty();
         let key = keys::normalized(&spread.topology_key).to_owned();
         let counter =
             self.number(Told { whom: Whom::Meant(vec![whom]), key, filter: says_something.then_some(filter) });
@@ -238,7 +256,16 @@ impl Interned<'_> {
         let layout = &self.problem.layout;
         let unrestricted = told.selector.is_empty() && told.affinity.is_none();
         let needs = if unrestricted { Ok(Vec::new()) } else { needs(&told.selector, told.affinity.as_ref()) };
-        let rows = needs.unwrap_or_default().iter().map(|need| self.words.row(layout, need)).collect();
+        let mut rows: Vec<Row> = needs.unwrap_or_default().iter().map(|need| self.words.row(layout, need)).collect();
+        let keys: Vec<usize> = told.keys.iter().filter_map(|key| self.words.key(key)).collect();
+        if rows.is_empty() && !keys.is_empty() {
+            rows.push(layout.any());
+        }
+        for row in &mut rows {
+            for key in &keys {
+                layout.exclude(row, *key, Layout::ABSENT);
+            }
+        }
         let tolerates = |taint| match &told.tolerations {
             None => true,
             Some(tolerations) => karpenter_api::taints::tolerates(tolerations, taint),
@@ -315,6 +342,13 @@ impl Interned<'_> {
             counter.counts[bit] += 1;
         }
     }
+}
+
+/// Topology keys by which pods that have a place refuse others.
+pub(super) fn keys_of_refusals(world: &World) -> impl Iterator<Item = &str> {
+    let refusing = world.pods.values().filter(|pod| pod.digest.affinity.is_some() && is_placed(world, pod));
+    let terms = refusing.flat_map(|pod| required_anti_affinity(&pod.digest));
+    terms.map(|term| keys::normalized(&term.topology_key)).filter(|key| *key != keys::HOSTNAME)
 }
 
 /// Pods that refuse others, running or pending, bind the others.
