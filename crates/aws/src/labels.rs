@@ -62,7 +62,9 @@ pub(crate) fn requirements(
     optional(keys::INSTANCE_ACCELERATOR_MANUFACTURER, accelerator.map(|a| kebab(&a.manufacturer)));
     optional(keys::INSTANCE_ACCELERATOR_COUNT, accelerator.map(|a| a.count.to_string()));
     let mut many = |key: &str, values: Vec<String>| {
-        all.0.insert(key.to_owned(), Requirement::one_of(values));
+        let some = !values.is_empty();
+        let values = if some { Requirement::one_of(values) } else { Requirement::does_not_exist() };
+        all.0.insert(key.to_owned(), values);
     };
     many(keys::ARCH, info.architectures.iter().filter_map(|arch| architecture(arch)).map(str::to_owned).collect());
     many(keys::ZONE, offerings.iter().map(|o| o.zone.clone()).collect());

@@ -18,12 +18,16 @@ pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
 pub const NODES: &str = "nodes";
 
 impl Resources {
-    /// Reads a Kubernetes resource list. An amount that cannot be read counts as more than any
-    /// node has: the object waits with a reason rather than being placed where it cannot run.
+    /// Reads what is asked for. An amount that cannot be read, or is negative, counts as more than any node has: the
+    /// object waits with a reason rather than being placed where it cannot run.
     pub fn from_quantities(list: &BTreeMap<String, Quantity>) -> Self {
-        list.iter()
-            .map(|(name, quantity)| (name.clone(), parse_amount(name, &quantity.0).unwrap_or(i64::MAX)))
-            .collect()
+        let read = |name: &str, text: &str| parse_amount(name, text).filter(|amount| *amount >= 0).unwrap_or(i64::MAX);
+        list.iter().map(|(name, quantity)| (name.clone(), read(name, &quantity.0))).collect()
+    }
+
+    /// Reads what there is. An amount that cannot be read is nothing.
+    pub fn offered(list: &BTreeMap<String, Quantity>) -> Self {
+        list.iter().map(|(name, quantity)| (name.clone(), parse_amount(name, &quantity.0).unwrap_or(0))).collect()
     }
 
     pub fn get(&self, name: &str) -> i64 {
@@ -109,10 +113,10 @@ fn parse_nanos(text: &str) -> Option<i128> {
     let (multiplier, exponent) = suffix_of(suffix)?;
     let places = i32::try_from(fraction.len()).ok()?;
     let power = exponent.checked_add(9)?.checked_sub(places)?;
-    let scaled = digits.checked_mul(multiplier)?;
+    let scaled = digits.saturating_mul(multiplier);
     let ten = 10_i128.checked_pow(power.unsigned_abs());
     let nanos = if power >= 0 {
-        if scaled == 0 { 0 } else { scaled.checked_mul(ten?)? }
+        scaled.saturating_mul(ten.unwrap_or(i128::MAX))
     } else {
         let up = i128::from(!negative);
         ten.map_or(up.min(scaled), |ten| scaled / ten + if scaled % ten == 0 { 0 } else { up })

@@ -135,12 +135,13 @@ impl<'p> Packer<'p> {
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
-            let pool = &self.problem.pools[self.shapes.get(shape).pool];
+            let at = self.shapes.get(shape).pool;
+            let pool = &self.problem.pools[at];
             let open = Open {
                 shape,
                 meant: Some(meant),
                 hold,
-                most: None,
+                most: self.at_most(at, meant.kind),
                 min_values: pool.min_values.clone(),
                 min_values_relaxed: false,
             };
@@ -410,10 +411,14 @@ impl<'p> Packer<'p> {
         }
         let row = &self.shapes.get(shape).row;
         let has = |bit: &usize| layout.has(row, key, *bit);
-        let bits: Vec<usize> = match self.counts.domains(of, key) {
-            Some(allowed) => allowed.into_iter().filter(has).collect(),
-            None => self.domains_counted(class, key).into_iter().filter(has).collect(),
-        };
+        let bits = self.counts.domains(of, key).unwrap_or_else(|| {
+            // A domain that its counters know of, or else any.
+            let mut known = self.domains_counted(class, key);
+            known.extend(layout.bits(row, key).filter(|bit| *bit >= Layout::FIRST));
+            known.extend([Layout::ABSENT, Layout::OTHER]);
+            known
+        });
+        let bits: Vec<usize> = bits.into_iter().filter(has).collect();
         let requests = &self.problem.classes[class].requests;
         bits.into_iter().find_map(|bit| {
             let pin = self.pin(key, bit);
@@ -576,10 +581,12 @@ impl<'p> Packer<'p> {
         };
         if limited || hold.is_some() {
             // What it may become is charged to the limits: no more than the cheapest that is needed.
-            open.meant = Some(*shape_ref.types.iter().find(fits)?);
+            let meant = *shape_ref.types.iter().find(fits)?;
+            (open.meant, open.most) = (Some(meant), self.at_most(shape_ref.pool, meant.kind));
         }
         if self.problem.relax_min_values && !open.min_values.is_empty() {
-            let left: Vec<&Choice> = shape_ref.types.iter().filter(fits).collect();
+            let within = |choice: &&Choice| fits(choice) && open.may_be(self.problem, choice);
+            let left: Vec<&Choice> = shape_ref.types.iter().filter(within).collect();
             for (key, wanted) in &mut open.min_values {
                 let there = values(self.problem, &left, *key);
                 if there < *wanted {
@@ -634,6 +641,13 @@ impl<'p> Packer<'p> {
         }
     }
 
+    /// What a node that is meant to be of a type may hold of what its pool limits; `None`: nothing is limited.
+    fn at_most(&self, pool: usize, kind: usize) -> Option<Rc<[i64]>> {
+        let (limits, capacity) = (&self.limits[pool].0, &self.problem.types[kind].capacity);
+        let most = limits.iter().zip(capacity).map(|(limit, amount)| limit.map_or(i64::MAX, |_| *amount));
+        limits.iter().any(Option::is_some).then(|| most.collect())
+    }
+
     /// Speaks for what a node may become, at most, of its pool's limits.
     fn charge(&mut self, bin: usize) {
         let Some(open) = &mut self.bins[bin].open else { return };
@@ -647,8 +661,6 @@ impl<'p> Packer<'p> {
         }
         let Some(meant) = open.meant.filter(|_| limits.iter().any(Option::is_some)) else { return };
         let capacity = &self.problem.types[meant.kind].capacity;
-        let most = limits.iter().zip(capacity).map(|(limit, amount)| limit.map_or(i64::MAX, |_| *amount));
-        open.most = Some(most.collect());
         for (limit, amount) in limits.iter_mut().zip(capacity) {
             if let Some(limit) = limit {
                 *limit -= amount;

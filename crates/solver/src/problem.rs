@@ -160,6 +160,12 @@ impl Filter {
         (self.rows.is_empty() || self.rows.iter().any(|one| layout.intersects(one, row)))
             && taints.iter().all(|taint| self.tolerates[*taint])
     }
+
+    /// Whether they do whatever becomes of what is still open in the row.
+    pub(crate) fn surely_passes(&self, row: &Row, taints: &[usize]) -> bool {
+        (self.rows.is_empty() || self.rows.iter().any(|one| row.is_within(one)))
+            && taints.iter().all(|taint| self.tolerates[*taint])
+    }
 }
 
 /// What the pods counted in a domain say about one more pod.

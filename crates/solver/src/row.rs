@@ -126,11 +126,11 @@ impl Layout {
         row
     }
 
-    /// How many values of a key the rows allow together.
+    /// How many values of a key the rows name together; a row that allows values that are not known names none.
     pub fn distinct<'a>(&self, rows: impl Iterator<Item = &'a Row>, key: usize) -> usize {
         let range = self.offsets[key]..self.offsets[key + 1];
         let mut all = vec![0_u64; range.len()];
-        for row in rows {
+        for row in rows.filter(|row| !self.has(row, key, Self::OTHER)) {
             for (sum, word) in all.iter_mut().zip(&row.0[range.clone()]) {
                 *sum |= word;
             }

@@ -8,6 +8,8 @@ use crate::row::{Layout, Row};
 pub(crate) struct Count {
     /// By bit of the key.
     by_bit: Vec<u32>,
+    /// Of these, pods on nodes that count whatever becomes of them: a spread's least is no more than that.
+    surely: Vec<u32>,
     /// By bin, for hostname.
     by_bin: Vec<u32>,
     total: u64,
@@ -26,6 +28,7 @@ impl<'p> Counts<'p> {
             Count {
                 total: total.iter().map(|n| u64::from(*n)).sum(),
                 by_bit: counter.counts.clone(),
+                surely: counter.counts.clone(),
                 by_bin: counter.on_nodes.clone(),
             }
         };
@@ -87,9 +90,10 @@ impl<'p> Counts<'p> {
         let domains = || self.problem.counters[counter].domains.iter().map(|bit| (self.at_bit(counter, *bit), *bit));
         match rule {
             Rule::Spread { max_skew, min_domains, counts_self, .. } => {
+                let surely = |bit: &usize| self.all[counter].surely.get(*bit).copied().unwrap_or(0);
                 let least = match min_domains {
                     Some(wanted) if domains().count() < *wanted as usize => 0,
-                    _ => domains().map(|(held, _)| held).min().unwrap_or(0),
+                    _ => self.problem.counters[counter].domains.iter().map(surely).min().unwrap_or(0),
                 };
                 let own = u32::from(*counts_self);
                 domains().filter(|(held, _)| (held + own).saturating_sub(least) <= *max_skew).collect()
@@ -123,18 +127,24 @@ impl<'p> Counts<'p> {
         if of.filter.as_ref().is_some_and(|filter| !filter.passes(&self.problem.layout, row, taints)) {
             return;
         }
+        let surely = of.filter.as_ref().is_none_or(|filter| filter.surely_passes(row, taints));
         let count = &mut self.all[counter];
-        let (cells, at) = match of.key {
-            None => (&mut count.by_bin, bin),
-            Some(key) => match self.problem.layout.single(row, key) {
-                Some(bit) => (&mut count.by_bit, bit),
-                None => return,
-            },
+        let one_more = |cells: &mut Vec<u32>, at: usize| {
+            if cells.len() <= at {
+                cells.resize(at + 1, 0);
+            }
+            cells[at] += 1;
         };
-        if cells.len() <= at {
-            cells.resize(at + 1, 0);
+        match of.key.map(|key| self.problem.layout.single(row, key)) {
+            None => one_more(&mut count.by_bin, bin),
+            Some(Some(bit)) => {
+                one_more(&mut count.by_bit, bit);
+                if surely {
+                    one_more(&mut count.surely, bit);
+                }
+            }
+            Some(None) => return,
         }
-        cells[at] += 1;
         count.total += 1;
     }
 }

@@ -181,20 +181,25 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: 
     object
 }
 
-/// A label that Kubernetes does not know must have a value on the node if its pool or a pod asks for the label: the
-/// first that is allowed, or one that nobody speaks of.
+/// A value for every label that the node must have and that nothing but the claim gives it: one that nobody speaks of
+/// if that will do, so that no pod takes the node for what it is not.
 fn own_labels(interned: &Interned<'_>, claim: &Claim) -> Vec<(String, String)> {
     let (words, layout) = (&interned.words, &interned.problem.layout);
-    let asked = |(at, key): &(usize, &String)| {
-        !keys::is_well_known(key) && *key != keys::HOSTNAME && !layout.has(&claim.row, *at, Layout::ABSENT)
+    let of_claim = |(_, key): &(usize, &String)| !keys::is_well_known(key) && keys::restriction(key).is_none();
+    let value = |(at, key): (usize, &String)| {
+        let has = |bit| layout.has(&claim.row, at, bit);
+        if has(Layout::ABSENT) {
+            return None;
+        }
+        let values = &words.values[at];
+        let value = if has(Layout::OTHER) {
+            (1..=values.len() + 1).map(|number| number.to_string()).find(|number| !values.contains(number))
+        } else {
+            values.iter().enumerate().find(|(bit, _)| has(bit + Layout::FIRST)).map(|(_, value)| value.clone())
+        };
+        Some((key.clone(), value?))
     };
-    let value = |at: usize| {
-        let known = layout.bits(&claim.row, at).find(|bit| *bit >= Layout::FIRST);
-        let known = known.and_then(|bit| words.values[at].get(bit - Layout::FIRST));
-        let mut others = (0..=words.values[at].len()).map(|number| number.to_string());
-        known.cloned().or_else(|| others.find(|other| !words.values[at].contains(other)))
-    };
-    words.keys.iter().enumerate().filter(asked).filter_map(|(at, key)| Some((key.clone(), value(at)?))).collect()
+    words.keys.iter().enumerate().filter(of_claim).filter_map(value).collect()
 }
 
 /// Pods and the least that daemons take of any type on the list.
@@ -270,11 +275,12 @@ fn requirements(interned: &Interned<'_>, claim: &Claim, mut all: Vec<Requirement
     let words = &interned.words;
     let wanted = |key: &str| {
         let at = words.key(keys::normalized(key))?;
-        claim.min_values.iter().find(|(known, _)| *known == at).map(|(_, count)| *count)
+        claim.min_values.iter().filter(|(known, _)| *known == at).map(|(_, count)| *count).max()
     };
-    for spec in all.iter_mut().filter(|spec| spec.min_values.is_some()) {
+    for spec in &mut all {
         // Under BestEffort they hold as far as they could be reached.
-        spec.min_values = wanted(&spec.key).filter(|count| *count > 0).and_then(|count| count.try_into().ok());
+        let reached = wanted(&spec.key).and_then(|count| i64::try_from(count).ok()).unwrap_or(0);
+        spec.min_values = spec.min_values.map(|own| own.min(reached)).filter(|count| *count > 0);
     }
     let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
     let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();

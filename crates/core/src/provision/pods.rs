@@ -65,7 +65,7 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
 /// Whether what is bound to a node leaves room for a pod: others may have taken its place.
 fn has_room(world: &World, node: &NodeState, pod: &PodState) -> bool {
     let allocatable = node.node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let mut left = allocatable.map(Resources::from_quantities).unwrap_or_default();
+    let mut left = allocatable.map(Resources::offered).unwrap_or_default();
     for other in world.pods_on(node.name()) {
         left.subtract(other.requests());
     }
@@ -203,6 +203,16 @@ fn requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, Stri
             )
         })
     };
+    let key = &expression.key;
+    match expression.operator.as_str() {
+        "In" | "NotIn" if values.is_empty() => {
+            return Err(format!("nodeAffinity {key:?} {}: found no values, expected some", expression.operator));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            return Err(format!("nodeAffinity {key:?} {}: found {values:?}, expected no values", expression.operator));
+        }
+        _ => {}
+    }
     Ok(match expression.operator.as_str() {
         "In" => Requirement::one_of(values),
         "NotIn" => Requirement::none_of(values),
@@ -211,7 +221,6 @@ fn requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, Stri
         "Gt" => bound(Requirement::greater_than)?,
         "Lt" => bound(Requirement::less_than)?,
         other => {
-            let key = &expression.key;
             return Err(format!(
                 "nodeAffinity {key:?}: found operator {other:?}, expected In, NotIn, Exists, DoesNotExist, Gt or Lt"
             ));

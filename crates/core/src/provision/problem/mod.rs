@@ -26,7 +26,7 @@ pub(super) use self::words::Words;
 use crate::cloud::InstanceType as CloudType;
 use crate::resources;
 use crate::settings::MinValuesPolicy;
-use crate::world::{HostPort, PodKey, PodState};
+use crate::world::{HostPort, NodeState, PodKey, PodState};
 use crate::{Cloud, Settings, World};
 
 /// A problem and what its indices mean.
@@ -99,16 +99,20 @@ pub(super) fn build<'w, C: Cloud>(
     if !reservations.is_empty() {
         vocabulary.key(karpenter_api::labels::CAPACITY_RESERVATION_ID).extend(reservations.keys().cloned());
     }
-    for node in world.nodes.values() {
-        for (key, value) in node.labels().into_iter().flatten() {
-            if let Some(values) = vocabulary.values.get_mut(key) {
-                values.insert(value.clone());
-            }
+    let has_target = |pod: &&&PodState| pod.node_name().is_some() || world.nominated.contains_key(&pod.key);
+    let placing: BTreeSet<&PodKey> = pending.iter().filter(|pod| has_target(pod)).map(|pod| &pod.key).collect();
+    for key in topology::keys_of_refusals(world, &placing) {
+        vocabulary.key(key);
+    }
+    let of_nodes = world.nodes.values().filter_map(NodeState::labels);
+    let of_claims = world.claims.values().filter_map(|state| state.claim.metadata.labels.as_ref());
+    for (key, value) in of_nodes.chain(of_claims).flatten() {
+        if let Some(values) = vocabulary.values.get_mut(key) {
+            values.insert(value.clone());
         }
     }
     let words = vocabulary.words();
     let relax_min_values = settings.min_values_policy == MinValuesPolicy::BestEffort;
-    let has_target = |pod: &&&PodState| pod.node_name().is_some() || world.nominated.contains_key(&pod.key);
     let mut interned = Interned {
         problem: Problem { layout: words.layout(), relax_min_values, ..Problem::default() },
         words,
@@ -117,7 +121,7 @@ pub(super) fn build<'w, C: Cloud>(
         invalid,
         nodes: Vec::new(),
         node_index: BTreeMap::new(),
-        placing: pending.iter().filter(|pod| has_target(pod)).map(|pod| &pod.key).collect(),
+        placing,
         taints: Vec::new(),
         counter_keys: Vec::new(),
         ports: Vec::new(),

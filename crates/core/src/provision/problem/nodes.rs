@@ -32,7 +32,7 @@ impl Interned<'_> {
     fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &Expected<'_>) {
         let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
-        let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::from_quantities);
+        let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::offered);
         let mut available = self.with_ports(&given.unwrap_or_default());
         let managed = node.label(keys::NODEPOOL).is_some();
         let starting = managed && !node.is_initialized();
@@ -47,8 +47,6 @@ impl Interned<'_> {
         let mut labels = node.labels().cloned().unwrap_or_default();
         labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
         let row = self.words.label_row(&self.problem.layout, &labels);
-        let daemons = self.daemons_on(node.taints().iter().filter(|t| !taints::is_ephemeral(t)), &row, daemons);
-        available.subtract(&to_come(world, node, &daemons));
         let startup: Vec<Taint> = claim
             .filter(|_| starting)
             .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
@@ -62,6 +60,10 @@ impl Interned<'_> {
                     || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
         };
         let standing: Vec<Taint> = node.taints().iter().filter(|taint| !passing(taint)).cloned().collect();
+        let is_there = |daemon: &Daemon| world.pods_on(node.name()).any(|pod| daemon.owns(pod));
+        for daemon in self.daemons_on(standing.iter(), &row, daemons).iter().filter(|daemon| !is_there(daemon)) {
+            available.subtract(&daemon.requests);
+        }
         // Pods may be expected under either name.
         if let Some(name) = name_of_claim {
             self.node_index.insert(name.to_owned(), self.nodes.len());
@@ -123,21 +125,6 @@ impl Interned<'_> {
         let runs = |daemon: &&Daemon| daemon.tolerates(standing.clone()) && self.runs_on(daemon, row);
         daemons.iter().filter(runs).collect()
     }
-}
-
-/// What daemons that are not bound to the node yet will take of it.
-fn to_come(world: &World, node: &NodeState, daemons: &[&Daemon]) -> Resources {
-    let mut expected = Resources::default();
-    for daemon in daemons {
-        expected.add(&daemon.requests);
-    }
-    for pod in world.pods_on(node.name()).filter(|pod| pod.is_daemon()) {
-        expected.subtract(pod.requests());
-    }
-    for amount in expected.0.values_mut() {
-        *amount = (*amount).max(0);
-    }
-    expected
 }
 
 /// Amounts the claim promises where the node has none yet.

@@ -336,6 +336,18 @@ impl Interned<'_> {
     }
 }
 
+/// Topology keys by which pods that have a place refuse others.
+pub(super) fn keys_of_refusals<'w>(
+    world: &'w World,
+    placing: &BTreeSet<&PodKey>,
+) -> impl Iterator<Item = &'w str> + use<'w> {
+    let refuses = |pod: &&PodState| pod.digest.affinity.is_some() && is_placed(world, placing, pod);
+    let refusing: Vec<&PodState> = world.pods.values().filter(refuses).collect();
+    let refusing = refusing.into_iter();
+    let terms = refusing.flat_map(|pod| required_anti_affinity(&pod.digest));
+    terms.map(|term| keys::normalized(&term.topology_key)).filter(|key| *key != keys::HOSTNAME)
+}
+
 /// Pods that refuse others, running or pending, bind the others.
 fn add_refusals(
     world: &World,

@@ -1,0 +1,64 @@
+//! Random clusters: what the scheduler decides is what kube-scheduler would accept.
+//!
+//! Ten thousand in all, in tests that run side by side. `PROPTEST_CASES` sets another number for each.
+
+use std::panic;
+
+use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
+use karpenter_judge::generate::Scope;
+use karpenter_judge::{Cluster, any_cluster, any_cluster_with, judge};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence};
+
+fn config(cases: u32) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
+    Config {
+        cases,
+        max_shrink_iters: 10_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..Config::default()
+    }
+}
+
+fn check(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let Ok(plan) = panic::catch_unwind(|| cluster.plan()) else {
+        return Err(TestCaseError::fail("the round panics"));
+    };
+    prop_assert_eq!(&plan, &cluster.plan(), "the same input, another decision");
+    let told: Vec<String> = judge(cluster, &plan).iter().map(ToString::to_string).collect();
+    prop_assert!(told.is_empty(), "{}\n\n{plan}", told.join("\n"));
+    Ok(())
+}
+
+fn under(preferences: PreferencePolicy, min_values: MinValuesPolicy) -> impl Strategy<Value = Cluster> {
+    any_cluster().prop_map(move |cluster| Cluster { preferences, min_values, ..cluster })
+}
+
+proptest! {
+    #![proptest_config(config(2_200))]
+
+    #[test]
+    fn kube_scheduler_accepts_a_round(cluster in under(PreferencePolicy::Respect, MinValuesPolicy::Strict)) {
+        check(&cluster)?;
+    }
+
+    #[test]
+    fn it_does_where_min_values_give_way(cluster in under(PreferencePolicy::Respect, MinValuesPolicy::BestEffort)) {
+        check(&cluster)?;
+    }
+
+    #[test]
+    fn it_does_where_preferences_are_ignored(cluster in under(PreferencePolicy::Ignore, MinValuesPolicy::Strict)) {
+        check(&cluster)?;
+    }
+
+    #[test]
+    fn it_does_where_both_are(cluster in under(PreferencePolicy::Ignore, MinValuesPolicy::BestEffort)) {
+        check(&cluster)?;
+    }
+
+    #[test]
+    fn what_is_odd_ends_in_a_verdict(cluster in any_cluster_with(Scope { odd: true })) {
+        check(&cluster)?;
+    }
+}
