@@ -136,6 +136,30 @@ fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    /// What each input may cost, as a multiple of what no plan can beat, and how many nodes it may have.
+    #[test]
+    fn plans_stay_near_the_bound() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        // Twice the nodes of Karpenter's own plan (948 and 51) where daemons run on every node.
+        let expected = [
+            ("trace-whole", 1.08, usize::MAX),
+            ("trace-cpu", 1.15, usize::MAX),
+            ("trace-whole-daemonsets", 1.88, 2 * 948),
+            ("trace-cpu-daemonsets", 1.35, 2 * 51),
+        ];
+        let cases = real::cases(root);
+        for (name, factor, nodes_max) in expected {
+            let case = cases.iter().find(|case| case.name == name).unwrap();
+            let input = (case.make)(name).unwrap();
+            let ours = karpenter_bench::run(&input).unwrap();
+            let bound = bound::usd_per_hour(&input).unwrap();
+            let ratio = ours.usd_per_hour / bound;
+            assert!(ratio <= factor, "{name}: {} $/h, {ratio:.3} times the bound {bound:.2}", ours.usd_per_hour);
+            assert!(ours.nodes <= nodes_max, "{name}: {} nodes", ours.nodes);
+            assert_eq!(ours.unscheduled, 0, "{name}");
+        }
+    }
+
     fn named(only: &str) -> Vec<String> {
         let cases = chosen(diverse::cases(), Some(only)).unwrap_or_default();
         cases.into_iter().map(|case| case.name).collect()

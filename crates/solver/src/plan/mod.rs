@@ -40,7 +40,7 @@ const SIZE_STEP: f64 = 1.1;
 /// … and that holds, per dollar, at most so much more than that, is not considered.
 const SAME: f64 = 1.01;
 /// With many demands the factor grows, until kinds × demands are no more than this …
-const KINDS_TIMES_ITEMS: usize = 9_000;
+const KINDS_TIMES_ITEMS: usize = 6_500;
 /// … or it is this large.
 const SIZE_STEP_MAX: f64 = 1.9;
 /// A filling is bought if none can be better by more than this factor.
