@@ -84,10 +84,7 @@ fn service_and_replica_set_must_both_select_the_pods_that_count() {
     let mut cluster = cluster();
     cluster.see(service);
     cluster.see(set);
-    let mut old = labelled("1-old", &json!({ "app": "web", "version": "1" }), None);
-    // It counts the new one, which does not count it, and would come after it if it were not more important.
-    old["spec"]["priority"] = json!(1);
-    cluster.pod(&old);
+    cluster.pod(&labelled("1-old", &json!({ "app": "web", "version": "1" }), None));
     cluster.pod(&labelled("2-new", &json!({ "app": "web", "version": "2" }), Some(("apps/v1", "ReplicaSet"))));
     // The new one counts new ones alone, and so may join the old one.
     let round = cluster.round();

@@ -185,18 +185,3 @@ fn a_spread_with_an_empty_selector_counts_nobody() {
     cluster.pod(&waiting("p0", "100m", &of_app_x(&spec)));
     assert_eq!(places(&cluster.round()), [("p0", "plain")]);
 }
-
-/// Bound first, the small ones would shut out a large one that counted on going to zone a.
-#[test]
-fn pods_that_others_count_are_placed_before_them() {
-    let mut cluster = racks();
-    for name in ["small-0", "small-1"] {
-        cluster.pod(&waiting(name, "100m", &of_app_x(&json!({ "nodeSelector": { labels::ZONE: "a" } }))));
-    }
-    for name in ["large-0", "large-1"] {
-        cluster.pod(&waiting(name, "1", &of_app_x(&spreads(&[labels::ZONE]))));
-    }
-    let planned = cluster.round();
-    assert_eq!(planned.node("large-0"), Some("rack"));
-    assert_eq!(planned.node("large-1"), Some("rack"));
-}

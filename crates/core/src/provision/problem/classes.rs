@@ -1,12 +1,11 @@
 //! Pending pods as classes: first by digest, then by everything the solver sees.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{labels as keys, taints};
 use karpenter_solver::{Alternative, Class, Row, Rule};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::defaults::Defaults;
 use super::topology::{Rules, keys_of};
@@ -102,8 +101,8 @@ impl Identity {
     }
 }
 
-impl<'w> Interned<'w> {
-    pub(super) fn add_pods(&mut self, world: &World, kinds: &[Kind], pods: &[(&'w PodState, usize)]) {
+impl Interned<'_> {
+    pub(super) fn add_pods(&mut self, world: &World, kinds: &[Kind], pods: &[(&PodState, usize)]) {
         let (rules, counted_by) = self.rules(world, kinds);
         let mut known: FxHashMap<Identity, usize> = FxHashMap::default();
         let mut class_of = Vec::with_capacity(kinds.len());
@@ -122,8 +121,6 @@ impl<'w> Interned<'w> {
             });
             class_of.push(number);
         }
-        let pods = order(pods, &rules, &counted_by);
-        self.pods = pods.iter().map(|(pod, _)| *pod).collect();
         self.problem.pods = pods.iter().map(|(_, kind)| class_of[*kind]).collect();
         let falls = |at: &usize| pods[*at].0.priority() != pods[*at - 1].0.priority();
         self.problem.levels = (1..pods.len()).filter(falls).collect();
@@ -146,19 +143,4 @@ impl<'w> Interned<'w> {
         }
         all
     }
-}
-
-/// Of pods that are equally important, those first that hard rules of others count and none of their own: whenever they
-/// are bound, what was planned after them stays possible.
-fn order<'w>(pods: &[(&'w PodState, usize)], rules: &[Rules], counted_by: &[Vec<usize>]) -> Vec<(&'w PodState, usize)> {
-    let counters = |rules: &Rules| rules.hard.iter().map(Rule::counter).collect::<FxHashSet<usize>>();
-    let hard: Vec<FxHashSet<usize>> = rules.iter().map(counters).collect();
-    let any: FxHashSet<usize> = hard.iter().flatten().copied().collect();
-    let binds_others = |(counted, own): (&Vec<usize>, &FxHashSet<usize>)| {
-        counted.iter().any(|counter| any.contains(counter) && !own.contains(counter))
-    };
-    let first: Vec<bool> = counted_by.iter().zip(&hard).map(binds_others).collect();
-    let mut all = pods.to_vec();
-    all.sort_by_key(|(pod, kind)| (Reverse(pod.priority()), !first[*kind]));
-    all
 }

@@ -181,7 +181,7 @@ impl Counters<'_> {
 
 /// The rules of one kind of pods: those that always hold, and the preferences.
 pub(super) struct Rules {
-    pub(super) hard: Vec<Rule>,
+    hard: Vec<Rule>,
     soft_spreads: Vec<Rule>,
     together: Vec<Rule>,
     apart: Vec<Rule>,
