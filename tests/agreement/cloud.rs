@@ -96,6 +96,7 @@ fn offerings(dice: &mut Dice, zones: &[&str], cpu: i64, gib: i64) -> Vec<Offerin
                     price: if spot { full * u64::from(dice.within(25, 80)) / 100 } else { full },
                     available: certain || dice.chance(85),
                     labels: BTreeMap::new(),
+                    reservation: None,
                 });
             }
         }
