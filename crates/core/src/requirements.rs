@@ -76,6 +76,7 @@ impl Requirement {
             Operator::Lt => bounded(Self::less_than),
             Operator::Gte => bounded(Self::at_least),
             Operator::Lte => bounded(Self::at_most),
+            Operator::In if values.is_empty() => Self::nothing(),
             Operator::In => Self::one_of(values),
             Operator::NotIn => Self::none_of(values),
             Operator::Exists => Self::exists(),

@@ -58,7 +58,7 @@ pub struct Solution {
 impl Solution {
     /// Sum of the cheapest offerings of all claims.
     pub fn price(&self) -> u64 {
-        self.claims.iter().map(|claim| claim.price).sum()
+        self.claims.iter().fold(0_u64, |sum, claim| claim.price.saturating_add(sum))
     }
 }
 
@@ -141,9 +141,9 @@ impl<'p> Packed<'p> {
         packer.fill();
         let problem = packer.problem;
         let bought = packer.bins.iter().filter(|bin| !bin.pods.is_empty());
-        let (mut price, mut nodes) = (0, 0);
+        let (mut price, mut nodes) = (0_u64, 0);
         for cheapest in bought.filter_map(|bin| choices(&packer, bin)?.next()) {
-            price += cheapest.price;
+            price = cheapest.price.saturating_add(price);
             nodes += 1;
         }
         let starts = std::iter::once(0).chain(problem.levels.iter().copied());

@@ -137,13 +137,14 @@ impl<'p> Counts<'p> {
         };
         match of.key.map(|key| self.problem.layout.single(row, key)) {
             None => one_more(&mut count.by_bin, bin),
+            // A node without the label is in no domain.
+            Some(None | Some(Layout::ABSENT)) => return,
             Some(Some(bit)) => {
                 one_more(&mut count.by_bit, bit);
                 if surely {
                     one_more(&mut count.surely, bit);
                 }
             }
-            Some(None) => return,
         }
         count.total += 1;
     }

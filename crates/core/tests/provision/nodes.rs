@@ -17,7 +17,8 @@ fn apart_from(app: &str) -> Value {
 }
 
 fn by_hostname(operator: &str) -> Value {
-    let expression = json!({ "key": "kubernetes.io/hostname", "operator": operator, "values": ["known"] });
+    let values = if operator == "Exists" { json!([]) } else { json!(["known"]) };
+    let expression = json!({ "key": "kubernetes.io/hostname", "operator": operator, "values": values });
     let terms = json!([{ "matchExpressions": [expression] }]);
     json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": terms,

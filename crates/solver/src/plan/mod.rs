@@ -128,7 +128,7 @@ impl Planner {
             let shape = loosest(packer, &self.demands, shape, &pattern);
             let bin = (shape, choice, None, slots(&pattern));
             suggestion.bins.extend(std::iter::repeat_n(bin, copies as usize));
-            suggestion.price += choice.price * u64::from(copies);
+            suggestion.price = suggestion.price.saturating_add(choice.price.saturating_mul(u64::from(copies)));
         }
         suggestion
     }
