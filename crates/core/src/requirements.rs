@@ -78,7 +78,7 @@ impl Requirement {
             Operator::Lte => bounded(Self::at_most),
             Operator::In if values.is_empty() => Self::nothing(),
             Operator::In => Self::one_of(values),
-            Operator::NotIn => Self::none_of(values),
+            Operator::NotIn => Self { must_exist: false, ..Self::none_of(values) },
             Operator::Exists => Self::exists(),
             Operator::DoesNotExist => Self::does_not_exist(),
         };

@@ -28,7 +28,7 @@ pub(crate) fn judge(cluster: &Cluster, plan: &Plan, spots: &[Spot]) -> Vec<Fault
         later: Vec::new(),
         values: BTreeMap::new(),
     };
-    for pod in cluster.pods.iter().filter(|pod| !pods::has_ended(pod) && !pods::is_ending(pod)) {
+    for pod in cluster.pods.iter().filter(|pod| !pods::has_ended(pod)) {
         if let Some(spot) = pods::node_of(pod).and_then(at) {
             judge.standing.push((pod, spot));
         }
@@ -309,7 +309,7 @@ impl Judge<'_> {
         for (other, at) in &self.later {
             held[*at].1 += usize::from(labels::spread_counts(pod, spread, other));
         }
-        let this = usize::from(labels::spread_counts(pod, spread, pod));
+        let this = usize::from(labels::spread_means(pod, spread, pod));
         let max_skew = usize::try_from(spread.max_skew).unwrap_or(0);
         let wanted = spread.min_domains.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         let mut broken = None;

@@ -102,9 +102,20 @@ pub(crate) fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> bool
         })
 }
 
-/// Whether a spread of `pod` counts `other`: same namespace, its selector, and the same values of `matchLabelKeys`
-/// as far as the pod has such labels.
+/// Whether a spread of `pod` counts `other`, which stands or comes: same namespace, its selector, and the same values of
+/// `matchLabelKeys` as far as the pod has such labels. Who is being deleted does not count, and nobody does if the
+/// selector is empty (kube-scheduler, pod topology spread).
 pub(crate) fn spread_counts(pod: &Pod, spread: &TopologySpreadConstraint, other: &Pod) -> bool {
+    let by_keys = spread.match_label_keys.iter().flatten().any(|key| pods::labels(pod).contains_key(key));
+    let selector = spread.label_selector.as_ref();
+    let by_labels = selector.is_some_and(|of| {
+        of.match_labels.iter().flatten().next().is_some() || of.match_expressions.iter().flatten().next().is_some()
+    });
+    (by_keys || by_labels) && !pods::is_ending(other) && spread_means(pod, spread, other)
+}
+
+/// Whether its selector means a pod: that is how the pod itself counts.
+pub(crate) fn spread_means(pod: &Pod, spread: &TopologySpreadConstraint, other: &Pod) -> bool {
     let same = spread.match_label_keys.iter().flatten().all(|key| {
         let own = pods::labels(pod).get(key);
         own.is_none() || own == pods::labels(other).get(key)
