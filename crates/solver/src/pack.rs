@@ -420,7 +420,7 @@ impl<'p> Packer<'p> {
         });
         let bits: Vec<usize> = bits.into_iter().filter(has).collect();
         let requests = &self.problem.classes[class].requests;
-        bits.into_iter().find_map(|bit| {
+        let settled = bits.into_iter().find_map(|bit| {
             let pin = self.pin(key, bit);
             let narrower = self.shapes.narrow(shape, pin)?;
             let fits = match bin {
@@ -428,6 +428,11 @@ impl<'p> Packer<'p> {
                 None => true,
             };
             if fits { self.settle(bin, narrower, class, alternative, from + 1) } else { None }
+        });
+        // Where no rule of its own looks at the domain it may stay open: `minValues` may want that.
+        settled.or_else(|| {
+            let open = self.counts.domains(of, key).is_none();
+            if open { self.settle(bin, shape, class, alternative, from + 1) } else { None }
         })
     }
 

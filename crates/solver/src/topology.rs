@@ -100,7 +100,8 @@ impl<'p> Counts<'p> {
             }
             Rule::Together { .. } if self.is_first(rule) => domains().collect(),
             Rule::Together { .. } => {
-                domains().filter(|(held, _)| *held > 0).map(|(held, bit)| (u32::MAX - held, bit)).collect()
+                let surely = |bit: usize| self.all[counter].surely.get(bit).copied().unwrap_or(0);
+                domains().filter(|(_, bit)| surely(*bit) > 0).map(|(held, bit)| (u32::MAX - held, bit)).collect()
             }
             Rule::Apart { .. } => domains().filter(|(held, _)| *held == 0).collect(),
         }
@@ -135,11 +136,18 @@ impl<'p> Counts<'p> {
             }
             cells[at] += 1;
         };
-        match of.key.map(|key| self.problem.layout.single(row, key)) {
+        let layout = &self.problem.layout;
+        match of.key.map(|key| (key, layout.single(row, key))) {
             None => one_more(&mut count.by_bin, bin),
             // A node without the label is in no domain.
-            Some(None | Some(Layout::ABSENT)) => return,
-            Some(Some(bit)) => {
+            Some((_, Some(Layout::ABSENT))) => return,
+            // It may turn out to be in any of these.
+            Some((key, None)) => {
+                for bit in of.domains.iter().filter(|bit| layout.has(row, key, **bit)) {
+                    one_more(&mut count.by_bit, *bit);
+                }
+            }
+            Some((_, Some(bit))) => {
                 one_more(&mut count.by_bit, bit);
                 if surely {
                     one_more(&mut count.surely, bit);
