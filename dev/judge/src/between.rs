@@ -14,10 +14,20 @@ use crate::{Cluster, Fault, Plan, Rule, pods};
 
 /// Bindings tried before the judge gives up.
 const STEPS_MAX: usize = 5_000;
+/// After so many it begins anew, and whoever got stuck goes first.
+const STEPS_AT_FIRST: usize = 250;
 
 pub(crate) fn judge(cluster: &Cluster, plan: &Plan, spots: &[Spot]) -> Vec<Fault> {
     let at = |name: &str| spots.iter().position(|spot| spot.name() == name);
-    let mut judge = Judge { cluster, spots, standing: Vec::new(), later: Vec::new(), values: BTreeMap::new() };
+    let mut judge = Judge {
+        cluster,
+        spots,
+        standing: Vec::new(),
+        hinders: Vec::new(),
+        urgent: Vec::new(),
+        later: Vec::new(),
+        values: BTreeMap::new(),
+    };
     for pod in cluster.pods.iter().filter(|pod| !pods::has_ended(pod) && !pods::is_ending(pod)) {
         if let Some(spot) = pods::node_of(pod).and_then(at) {
             judge.standing.push((pod, spot));
@@ -58,17 +68,37 @@ pub(crate) fn judge(cluster: &Cluster, plan: &Plan, spots: &[Spot]) -> Vec<Fault
     for key in cluster.pods.iter().flat_map(terms_keys) {
         judge.learn(key);
     }
-    let mut search = Search { seen: BTreeSet::new(), steps: 0, furthest: 0, stuck: Vec::new() };
-    let mut bound = vec![0; rest.len()];
-    if search.bind(&mut judge, &rest, &mut bound) {
-        return Vec::new();
+    match bind(&mut judge, &rest) {
+        Ok(()) => Vec::new(),
+        Err(stuck) => {
+            stuck.into_iter().map(|(at, rule)| Fault::placed(rest[at].pods[0], &spots[rest[at].spot], rule)).collect()
+        }
     }
-    let undecided = search.steps >= STEPS_MAX;
-    let extra = undecided.then(|| {
-        search.stuck.first().map(|(pod, spot, _)| Fault::placed(pod, &spots[*spot], Rule::Undecided(STEPS_MAX)))
-    });
-    let stuck = search.stuck.iter().map(|(pod, spot, rule)| Fault::placed(pod, &spots[*spot], rule.clone()));
-    extra.flatten().into_iter().chain(stuck).collect()
+}
+
+/// Looks for an order. If there is none: who was refused where it got furthest. What cannot be decided in so many steps
+/// (one cluster in ten thousand) is no fault.
+fn bind<'a>(judge: &mut Judge<'a>, groups: &[Group<'a>]) -> Result<(), Vec<(usize, Rule)>> {
+    judge.urgent = vec![0; groups.len()];
+    judge.hinders = groups.iter().map(|one| groups.iter().map(|of| judge.hinders(one, of)).collect()).collect();
+    let mut spent = 0;
+    loop {
+        let steps_max = if spent + 2 * STEPS_AT_FIRST > STEPS_MAX { STEPS_MAX } else { spent + STEPS_AT_FIRST };
+        let mut search = Search { seen: BTreeSet::new(), steps: spent, steps_max, furthest: 0, stuck: Vec::new() };
+        if search.bind(judge, groups, &mut vec![0; groups.len()]) {
+            return Ok(());
+        }
+        if search.steps <= steps_max {
+            return Err(search.stuck);
+        }
+        if steps_max == STEPS_MAX {
+            return Ok(());
+        }
+        for (at, _) in &search.stuck {
+            judge.urgent[*at] += 1;
+        }
+        spent = steps_max;
+    }
 }
 
 /// Pods that are alike on one spot.
@@ -144,32 +174,33 @@ fn rest<'a>(groups: &[Group<'a>], bound: &[usize], but: usize) -> Vec<(&'a Pod, 
     others.flat_map(|at| groups[at].pods.iter().skip(bound[at]).map(move |pod| (*pod, groups[at].spot))).collect()
 }
 
-struct Search<'a> {
+struct Search {
     seen: BTreeSet<Vec<usize>>,
     steps: usize,
+    steps_max: usize,
     furthest: usize,
-    /// Who was refused where it got furthest.
-    stuck: Vec<(&'a Pod, usize, Rule)>,
+    /// Which groups were refused where it got furthest.
+    stuck: Vec<(usize, Rule)>,
 }
 
-impl<'a> Search<'a> {
+impl Search {
     /// Whether the rest can be bound in some order; `bound`: how many of each group are.
-    fn bind(&mut self, judge: &mut Judge<'a>, groups: &[Group<'a>], bound: &mut Vec<usize>) -> bool {
+    fn bind<'a>(&mut self, judge: &mut Judge<'a>, groups: &[Group<'a>], bound: &mut Vec<usize>) -> bool {
         let mut waiting: Vec<usize> = (0..groups.len()).filter(|at| bound[*at] < groups[*at].pods.len()).collect();
         if waiting.is_empty() {
             return true;
         }
-        let mut refused: Vec<(&Pod, usize, Rule)> = Vec::new();
+        let mut refused: Vec<(usize, Rule)> = Vec::new();
         while !waiting.is_empty() {
             self.steps += 1;
-            if self.steps > STEPS_MAX {
+            if self.steps > self.steps_max {
                 return false;
             }
-            let at = judge.next(groups, &mut waiting, &refused);
+            let at = judge.next(groups, &mut waiting, bound);
             let group = &groups[at];
             let pod = group.pods[bound[at]];
             if let Err(rule) = judge.allows(pod, group) {
-                refused.push((pod, group.spot, rule));
+                refused.push((at, rule));
                 // Whom not even all of the others can help makes it a dead end.
                 judge.later = rest(groups, bound, at);
                 let hopeless = judge.allows(pod, group).is_err();
@@ -199,6 +230,10 @@ struct Judge<'a> {
     cluster: &'a Cluster,
     spots: &'a [Spot],
     standing: Vec<(&'a Pod, usize)>,
+    /// By group: whether its pods fill domains that the pods of another group need.
+    hinders: Vec<Vec<bool>>,
+    /// By group: how often it was left over.
+    urgent: Vec<usize>,
     /// Pods that may come later, for the question whether a rule can ever hold.
     later: Vec<(&'a Pod, usize)>,
     /// By topology key, by spot: the values that the label may have; `None`: it may be absent.
@@ -212,16 +247,11 @@ impl Judge<'_> {
         self.values.entry(key.to_owned()).or_insert_with(|| spots.iter().map(of_spot).collect());
     }
 
-    /// Takes from those that wait the one to try next: those with rules of their own first, as the others can only get
-    /// in their way; of the others, whoever does not fill a domain that is too full for somebody already.
-    fn next(&self, groups: &[Group<'_>], waiting: &mut Vec<usize>, refused: &[(&Pod, usize, Rule)]) -> usize {
-        let hinders = |at: usize| {
-            let fills = |rule: &Rule| match rule {
-                Rule::Skew { key, domain, .. } => self.values[key][groups[at].spot].contains(&Some(domain.clone())),
-                _ => false,
-            };
-            refused.iter().filter(|(_, _, rule)| fills(rule)).count()
-        };
+    /// Takes from those that wait the one to try next: who was left over before, then those with rules of their own, as
+    /// the others can only get in their way; among equals, whoever fills the fewest domains that others wait for.
+    fn next(&self, groups: &[Group<'_>], waiting: &mut Vec<usize>, bound: &[usize]) -> usize {
+        let waits = |at: &usize| bound[*at] < groups[*at].pods.len();
+        let hinders = |at: usize| (0..groups.len()).filter(|of| waits(of) && self.hinders[at][*of]).count();
         // The first of a group that wants to be together must come before the others that are meant. Later affinity
         // can wait, as it will hold as well then; so can anti-affinity, which holds both ways.
         let rank = |at: usize| {
@@ -229,10 +259,18 @@ impl Judge<'_> {
             let is_first =
                 !pods::affinity(pod).is_empty() && !self.standing.iter().any(|(other, _)| self.meant(pod, other));
             let order = if is_first { 0 } else { 1 + usize::from(pods::spreads(pod).is_empty()) };
-            (order, hinders(at))
+            (std::cmp::Reverse(self.urgent[at]), order, hinders(at))
         };
         let best = (0..waiting.len()).min_by_key(|at| rank(waiting[*at])).unwrap_or(0);
         waiting.remove(best)
+    }
+
+    fn hinders(&self, one: &Group<'_>, of: &Group<'_>) -> bool {
+        let (pod, other) = (of.pods[0], one.pods[0]);
+        let shares = |key: &str| !self.values[key][one.spot].is_disjoint(&self.values[key][of.spot]);
+        let mut spreads = pods::spreads(pod).into_iter();
+        !std::ptr::eq(one, of)
+            && spreads.any(|spread| labels::spread_counts(pod, spread, other) && shares(&spread.topology_key))
     }
 
     /// Whether the pod's rules hold on its spot now, whatever node it becomes.

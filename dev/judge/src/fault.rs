@@ -48,8 +48,6 @@ pub enum Rule {
     AntiAffinity { key: String, other: String },
     #[error("pod anti-affinity of {other} over {key} refuses it")]
     Refused { key: String, other: String },
-    #[error("no order in which the pods could be bound was found in {0} steps")]
-    Undecided(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
