@@ -9,6 +9,8 @@ mod leaving;
 #[cfg(test)]
 mod legal;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod namespaces;
 #[cfg(test)]
 mod nodes;

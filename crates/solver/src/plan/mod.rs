@@ -82,6 +82,10 @@ impl Planner {
     pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
         let demands = demands(problem, packer);
         let asked = asked(problem, &demands);
+        if asked.is_empty() {
+            // Pods that ask for nothing need no plan.
+            return Self { demands, items: Vec::new(), kinds: Vec::new(), choices: Vec::new(), reserved: Vec::new() };
+        }
         let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
         let item = |demand: &Demand| Item { need: needs(demand), count: demand.count, group: demand.group };
         let items: Vec<Item> = demands.iter().map(item).collect();
@@ -269,9 +273,11 @@ fn shapes_of(problem: &Problem, packer: &mut Packer<'_>, class: usize) -> Vec<Sh
             let Some(shape) = packer.shapes.narrow(*base, *row) else { continue };
             let of = packer.shapes.get(shape);
             let pool = &problem.pools[of.pool];
-            let fits = |at: &usize| holds(problem, pool, of.types[*at], requests);
+            // A pool that may buy nothing more for these pods leaves them to the next.
+            let fits =
+                |choice: &Choice| packer.within_limits(of.pool, choice.kind) && holds(problem, pool, *choice, requests);
             let open = packer.limits[of.pool].1.is_none_or(|left| left > 0);
-            if open && of.largest.iter().any(fits) {
+            if open && of.types.iter().any(fits) {
                 all.push(shape);
             }
         }

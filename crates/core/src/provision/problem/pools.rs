@@ -257,9 +257,9 @@ impl Interned<'_> {
         let limit = |resource: &str| resources::amount(resource, &limits.get(resource)?.to_string());
         let left = |name: &String| {
             let limit = limit(name).filter(|_| name != resources::NODES)?;
-            Some((limit - used.get(name)).clamp(-AMOUNT_MAX, AMOUNT_MAX))
+            Some(limit.saturating_sub(used.get(name)).clamp(-AMOUNT_MAX, AMOUNT_MAX))
         };
-        let nodes_left = limit(resources::NODES).map(|limit| limit - nodes);
+        let nodes_left = limit(resources::NODES).map(|limit| limit.saturating_sub(nodes));
         (self.words.resources.iter().map(left).collect(), nodes_left)
     }
 }

@@ -243,7 +243,8 @@ impl Interned<'_> {
         let key = (told.key != keys::HOSTNAME).then(|| self.words.key(&told.key)).flatten();
         let filter = told.filter.as_ref().map(|filter| self.filter(filter));
         let domains = key.map(|key| self.domains(key, filter.as_ref())).unwrap_or_default();
-        Counter { key, counts: Vec::new(), on_nodes: vec![0; self.nodes.len()], domains, filter }
+        let on_nodes = if key.is_none() { vec![0; self.nodes.len()] } else { Vec::new() };
+        Counter { key, counts: Vec::new(), on_nodes, domains, filter }
     }
 
     fn filter(&self, told: &FilterTold) -> Filter {
