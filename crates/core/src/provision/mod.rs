@@ -10,7 +10,7 @@ mod pods;
 mod problem;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
@@ -69,14 +69,8 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
 /// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
 /// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
 fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let nominated = world.nominated.values().map(|nomination| nomination.target.as_str());
-    let vacated = world.vacated.iter().map(|vacated| vacated.target.as_str());
-    let expected: BTreeSet<&str> = nominated.chain(vacated).collect();
     let is_unknown = |state: &ClaimState| {
-        !state.is_deleting()
-            && state.provider_id().is_none()
-            && state.pool().is_some()
-            && !expected.contains(state.name())
+        !state.ours && !state.is_deleting() && state.provider_id().is_none() && state.pool().is_some()
     };
     world.claims.values().any(is_unknown).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
 }

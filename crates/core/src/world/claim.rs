@@ -38,6 +38,8 @@ pub enum LaunchState {
 pub struct ClaimState {
     pub claim: NodeClaim,
     pub launch: LaunchState,
+    /// A round of this process planned it: what it was made for is known.
+    pub ours: bool,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
     /// Not before this is another launch tried.
@@ -47,7 +49,7 @@ pub struct ClaimState {
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim, launch, refusals: 0, retry_at: now }
+        Self { claim, launch, ours: created_by_us, refusals: 0, retry_at: now }
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {

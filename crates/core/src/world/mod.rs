@@ -131,6 +131,7 @@ impl World {
     }
 
     pub fn apply(&mut self, observation: Observation, now: Timestamp) {
+        self.forget_vacated(now);
         match observation {
             Observation::Kube(Change::Applied(object)) => self.applied(object, now),
             Observation::Kube(Change::Deleted(object)) => self.deleted(&object, now),
@@ -569,7 +570,6 @@ impl World {
             self.nominated.remove(&pod);
             self.unschedulable.insert(pod, verdict);
         }
-        self.forget_vacated(round.at);
         // A pod that is expected somewhere waits as well: another may have taken its place there.
         self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
     }

@@ -367,3 +367,37 @@ fn a_node_that_is_left_does_not_count_for_its_pools_limits() {
         }
     }
 }
+
+/// The replacement was bound elsewhere at once, and never took the place that was kept for it.
+#[test]
+fn a_place_that_nobody_takes_is_kept_for_a_while_only() {
+    let mut cluster = Cluster::bare();
+    cluster.pool("general", &json!({}));
+    for node in ["n1", "n2", "n3"] {
+        cluster.node(node, &json!({}));
+    }
+    let owned = of_replica_set(&json!({}));
+    cluster.pod(&running("p", "3", "n1", &owned));
+    cluster.node("n1", &deleted());
+    let kept = cluster.round().node("p").map(str::to_owned);
+    let ended = of_replica_set(&deleted());
+    cluster.pod(&running("p", "3", "n1", &ended));
+    cluster.pod_gone(&running("p", "3", "n1", &ended));
+    let other = if kept.as_deref() == Some("n2") { "n3" } else { "n2" };
+    cluster.pod(&running("q", "3", other, &owned));
+    cluster.later(3600);
+    cluster.pod(&waiting("x", "3", &json!({})));
+    assert_eq!(cluster.round().node("x").map(str::to_owned), kept);
+}
+
+#[test]
+fn a_claim_whose_pod_is_gone_does_not_stop_the_others() {
+    let mut cluster = Cluster::bare();
+    cluster.pool("general", &json!({}));
+    let gone = waiting("gone", "1", &json!({}));
+    cluster.pod(&gone);
+    assert_eq!(cluster.round().buys(), 1);
+    cluster.pod_gone(&gone);
+    cluster.pod(&waiting("other", "1", &json!({})));
+    assert_eq!(cluster.round().buys(), 1);
+}
