@@ -1,13 +1,12 @@
-//! A small catalogue that the dice made: all that a decision about pending pods needs of a cloud.
+//! A small catalogue that the dice made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use karpenter_api::{NodeClaim, NodePool, labels};
-use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, Price,
-};
-use karpenter_core::{Cloud, Requirement, Requirements, Resources, Timestamp, resources};
+use karpenter_api::labels;
+use karpenter_bench::FixedCloud;
+use karpenter_core::cloud::{CapacityType, InstanceType, Offering, Price};
+use karpenter_core::{Requirement, Requirements, Resources, resources};
 
 use crate::dice::Dice;
 
@@ -18,25 +17,18 @@ pub(crate) const FAMILIES: [&str; 4] = ["c5", "m6", "r7", "f2"];
 pub(crate) const FPGA: &str = "example.com/fpga";
 const REGION: &str = "test-1";
 
-#[derive(Debug)]
-pub(crate) struct Catalogue {
-    pub(crate) types: Arc<[Arc<InstanceType>]>,
+pub(crate) fn random(dice: &mut Dice) -> FixedCloud {
+    let mut types: BTreeMap<String, Arc<InstanceType>> = BTreeMap::new();
+    let zones = dice.within(2, 4) as usize;
+    for _ in 0..dice.within(6, 12) {
+        let one = random_type(dice, &ZONES[..zones]);
+        types.insert(one.name.clone(), Arc::new(one));
+    }
+    FixedCloud { types: types.into_values().collect() }
 }
 
-impl Catalogue {
-    pub(crate) fn random(dice: &mut Dice) -> Self {
-        let mut types: BTreeMap<String, Arc<InstanceType>> = BTreeMap::new();
-        let zones = dice.within(2, 4) as usize;
-        for _ in 0..dice.within(6, 12) {
-            let one = random_type(dice, &ZONES[..zones]);
-            types.insert(one.name.clone(), Arc::new(one));
-        }
-        Self { types: types.into_values().collect() }
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&InstanceType> {
-        self.types.iter().map(AsRef::as_ref).find(|one| one.name == name)
-    }
+pub(crate) fn get<'c>(cloud: &'c FixedCloud, name: &str) -> Option<&'c InstanceType> {
+    cloud.types.iter().map(AsRef::as_ref).find(|one| one.name == name)
 }
 
 fn random_type(dice: &mut Dice, zones: &[&str]) -> InstanceType {
@@ -128,24 +120,4 @@ pub(crate) fn bought_labels(offering: &Offering) -> [(&'static str, String); 4] 
         (labels::ZONE_ID, offering.zone_id.clone()),
         (labels::CAPACITY_TYPE, offering.capacity_type.as_str().to_owned()),
     ]
-}
-
-impl Cloud for Catalogue {
-    type Call = ();
-
-    fn node_class(&self, _name: &str) -> NodeClassState {
-        NodeClassState::Ready { generation: 1 }
-    }
-
-    fn catalogue(&self, _pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem> {
-        Ok(Arc::clone(&self.types))
-    }
-
-    fn launch(&self, _claim: &NodeClaim, _attempt: u32, _now: Timestamp) -> Result<(), LaunchProblem> {
-        Err(LaunchProblem::NotYet("nothing is launched here".to_owned()))
-    }
-
-    fn find(&self, _claim: &NodeClaim) {}
-
-    fn terminate(&self, _provider_id: &str) {}
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::storage::v1::CSINode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::conditions::Condition;
 use karpenter_api::{NodeClaim, NodePool, labels, taints};
+use karpenter_bench::FixedCloud;
 use karpenter_core::cloud::{InstanceType, Offering};
 use karpenter_core::provision;
 use karpenter_core::world::PodKey;
@@ -19,7 +20,7 @@ use karpenter_core::{
 };
 use serde_json::{Value, json};
 
-use crate::cloud::{Catalogue, bought_labels, fixed_labels};
+use crate::cloud::{self, bought_labels, fixed_labels};
 use crate::dice::Dice;
 
 /// A cluster as the API server has it.
@@ -49,7 +50,7 @@ pub(crate) struct Plan {
 }
 
 /// Plans all pods behind a scheduling gate as if they had been found unschedulable.
-pub(crate) fn plan(cluster: Cluster, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result<Plan> {
+pub(crate) fn plan(cluster: Cluster, cloud: &FixedCloud, dice: &mut Dice) -> anyhow::Result<Plan> {
     let settings = Settings::default();
     let now = Timestamp::from_second(1_767_225_660)?;
     let world = world(cluster, &settings, now);
@@ -144,7 +145,7 @@ fn waiting(mut pod: Pod) -> Pod {
 }
 
 /// A node as a launch of the claim may bring it: whatever the claim leaves open is for the dice.
-fn node(claim: &NodeClaim, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result<Value> {
+fn node(claim: &NodeClaim, cloud: &FixedCloud, dice: &mut Dice) -> anyhow::Result<Value> {
     let mut wanted = Requirements::default();
     for spec in &claim.spec.requirements {
         wanted.add(labels::normalized(&spec.key), Requirement::from_spec(spec));
@@ -152,7 +153,7 @@ fn node(claim: &NodeClaim, cloud: &Catalogue, dice: &mut Dice) -> anyhow::Result
     let listed = wanted.get(labels::INSTANCE_TYPE).context("requirements: expected a list of instance types")?;
     let mut choices: Vec<(&InstanceType, &Offering)> = Vec::new();
     for name in &listed.values {
-        let kind = cloud.get(name).with_context(|| format!("instance type {name}: not in the catalogue"))?;
+        let kind = cloud::get(cloud, name).with_context(|| format!("instance type {name}: not in the catalogue"))?;
         if wanted.intersects(&kind.requirements).is_err() {
             continue;
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::labels;
+use karpenter_bench::FixedCloud;
 use serde_json::{Value, json};
 
-use crate::cloud::{ARCHS, CAPACITY_TYPES, Catalogue, ZONES, bought_labels, fixed_labels};
+use crate::cloud::{self, ARCHS, CAPACITY_TYPES, ZONES, bought_labels, fixed_labels};
 use crate::dice::Dice;
 use crate::plan::node_object;
 use crate::pods::{self, DAEMON_PORT};
@@ -36,7 +37,7 @@ pub(crate) const TAINTS: [(&str, &str, &str); 4] = [
 /// Everything a round depends on, as manifests.
 pub(crate) struct Workload {
     pub(crate) seed: u64,
-    pub(crate) cloud: Catalogue,
+    pub(crate) cloud: FixedCloud,
     pub(crate) pools: Vec<Value>,
     pub(crate) nodes: Vec<Value>,
     /// How many volumes some of the nodes take.
@@ -50,7 +51,7 @@ pub(crate) struct Workload {
 impl Workload {
     pub(crate) fn random(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let cloud = Catalogue::random(&mut dice);
+        let cloud = cloud::random(&mut dice);
         let pools = pools(&mut dice);
         let daemons = (0..dice.within(0, 2)).map(|at| daemon(&mut dice, at)).collect();
         let nodes: Vec<Value> = (0..dice.within(0, 6)).map(|at| node(&mut dice, &cloud, at)).collect();
@@ -139,7 +140,7 @@ fn taint(dice: &mut Dice) -> Value {
 }
 
 /// A node that is there before anything is planned: of a pool, or nobody's.
-fn node(dice: &mut Dice, cloud: &Catalogue, at: u32) -> Value {
+fn node(dice: &mut Dice, cloud: &FixedCloud, at: u32) -> Value {
     let kind = dice.pick(&cloud.types).clone();
     let offering = dice.pick(&kind.offerings).clone();
     let mut all = fixed_labels(&kind);

@@ -411,7 +411,9 @@ impl<'p> Packer<'p> {
         }
         let row = &self.shapes.get(shape).row;
         let has = |bit: &usize| layout.has(row, key, *bit);
-        let bits = self.counts.domains(of, key).unwrap_or_else(|| {
+        let allowed = self.counts.domains(of, key);
+        let is_bound = allowed.is_some();
+        let bits = allowed.unwrap_or_else(|| {
             // A domain that its counters know of, or else any.
             let mut known = self.domains_counted(class, key);
             known.extend(layout.bits(row, key).filter(|bit| *bit >= Layout::FIRST));
@@ -430,10 +432,7 @@ impl<'p> Packer<'p> {
             if fits { self.settle(bin, narrower, class, alternative, from + 1) } else { None }
         });
         // Where no rule of its own looks at the domain it may stay open: `minValues` may want that.
-        settled.or_else(|| {
-            let open = self.counts.domains(of, key).is_none();
-            if open { self.settle(bin, shape, class, alternative, from + 1) } else { None }
-        })
+        settled.or_else(|| if is_bound { None } else { self.settle(bin, shape, class, alternative, from + 1) })
     }
 
     /// For pods that no rule about this key binds, but that are counted by it: where a spread counts, the
@@ -479,7 +478,7 @@ impl<'p> Packer<'p> {
     }
 
     /// What is left of reserved capacity, for nodes of a shape.
-    pub(crate) fn reserved_under(&mut self, shape: ShapeId) -> Vec<(ShapeId, usize)> {
+    fn reserved_under(&mut self, shape: ShapeId) -> Vec<(ShapeId, usize)> {
         let all = Rc::clone(&self.reserved);
         let left = all.iter().filter(|one| self.reservations[one.reservation] > 0).copied();
         let left: Vec<Reserved> = left.collect();

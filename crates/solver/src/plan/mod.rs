@@ -74,48 +74,25 @@ pub(crate) struct Planner {
     items: Vec<Item>,
     kinds: Vec<Kind>,
     choices: Vec<(ShapeId, Choice)>,
-    /// Capacity that is paid for already: a kind, what it stands for, and the reservation.
-    reserved: Vec<(Kind, ShapeId, Choice, usize)>,
+    /// Nodes of capacity that is paid for already: whatever the premium, these come first.
+    reserved: Vec<Suggested>,
+    /// By item: the pods that these leave.
+    counts: Vec<u32>,
 }
 
 impl Planner {
     pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
         let demands = demands(problem, packer);
         let asked = asked(problem, &demands);
-        if asked.is_empty() {
-            // Pods that ask for nothing need no plan.
-            return Self { demands, items: Vec::new(), kinds: Vec::new(), choices: Vec::new(), reserved: Vec::new() };
-        }
         let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
         let item = |demand: &Demand| Item { need: needs(demand), count: demand.count, group: demand.group };
-        let items: Vec<Item> = demands.iter().map(item).collect();
+        // Pods that ask for nothing need no plan.
+        let items: Vec<Item> = demands.iter().filter(|_| !asked.is_empty()).map(item).collect();
         let (kinds, choices) = kinds(problem, packer, &demands, &items, &asked);
-        let reserved = reserved(problem, packer, &demands, &items, &asked);
-        Self { demands, items, kinds, choices, reserved }
-    }
-
-    /// Reserved capacity goes to the pods that would cost most otherwise, before anything is bought.
-    fn take_reserved(&self, packer: &Packer<'_>, counts: &mut [u32]) -> Vec<Suggested> {
-        let mut left = packer.reservations.clone();
-        let worth = |at: usize| single(&self.items, &self.kinds, at).map_or(1e6, |column| column.worth());
-        let values: Vec<f64> =
-            if self.reserved.is_empty() { Vec::new() } else { (0..self.items.len()).map(worth).collect() };
-        let (mut filler, mut all) = (Filler::default(), Vec::new());
-        for (kind, shape, choice, reservation) in &self.reserved {
-            let mut kind = kind.clone();
-            while left[*reservation] > 0 {
-                let (_, pattern) = filler.best(&self.items, &mut kind, &values, counts, Effort::Thorough);
-                let Some(most) = pattern.iter().map(|(item, pods)| counts[*item as usize] / pods).min() else { break };
-                let copies = most.clamp(1, left[*reservation]);
-                for (item, pods) in &pattern {
-                    counts[*item as usize] -= pods * copies;
-                }
-                left[*reservation] -= copies;
-                let bin = (*shape, *choice, Some(*reservation), slots(&pattern));
-                all.extend(std::iter::repeat_n(bin, copies as usize));
-            }
-        }
-        all
+        let mut counts: Vec<u32> = items.iter().map(|item| item.count).collect();
+        let paid = reserved(problem, packer, &demands, &items, &asked);
+        let reserved = take_reserved(paid, &items, &kinds, packer.reservations.clone(), &mut counts);
+        Self { demands, items, kinds, choices, reserved, counts }
     }
 
     /// The cheapest plan, if every node cost `premium` (10⁻⁶ USD per hour) beside its price.
@@ -124,10 +101,8 @@ impl Planner {
         for kind in &mut kinds {
             kind.price += float(premium);
         }
-        let mut counts: Vec<u32> = self.items.iter().map(|item| item.count).collect();
-        let bins = self.take_reserved(packer, &mut counts);
-        let mut suggestion = Suggestion { demands: self.demands.len(), bins, price: 0 };
-        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds, counts) {
+        let mut suggestion = Suggestion { demands: self.demands.len(), bins: self.reserved.clone(), price: 0 };
+        for (kind, pattern, copies) in cheapest(&self.items, &mut kinds, self.counts.clone()) {
             let (shape, choice) = self.choices[kind];
             let shape = loosest(packer, &self.demands, shape, &pattern);
             let bin = (shape, choice, None, slots(&pattern));
@@ -136,6 +111,37 @@ impl Planner {
         }
         suggestion
     }
+}
+
+/// Reserved capacity goes to the pods that would cost most otherwise, before anything is bought: as far as it is
+/// `left`, by reservation.
+fn take_reserved(
+    paid: Vec<Paid>,
+    items: &[Item],
+    kinds: &[Kind],
+    mut left: Vec<u32>,
+    counts: &mut [u32],
+) -> Vec<Suggested> {
+    if paid.is_empty() {
+        return Vec::new();
+    }
+    let worth = |at: usize| single(items, kinds, at).map_or(1e6, |column| column.worth());
+    let values: Vec<f64> = (0..items.len()).map(worth).collect();
+    let (mut filler, mut all) = (Filler::default(), Vec::new());
+    for (mut kind, shape, choice, reservation) in paid {
+        while left[reservation] > 0 {
+            let (_, pattern) = filler.best(items, &mut kind, &values, counts, Effort::Thorough);
+            let Some(most) = pattern.iter().map(|(item, pods)| counts[*item as usize] / pods).min() else { break };
+            let copies = most.clamp(1, left[reservation]);
+            for (item, pods) in &pattern {
+                counts[*item as usize] -= pods * copies;
+            }
+            left[reservation] -= copies;
+            let bin = (shape, choice, Some(reservation), slots(&pattern));
+            all.extend(std::iter::repeat_n(bin, copies as usize));
+        }
+    }
+    all
 }
 
 fn slots(pattern: &Pattern) -> Vec<(usize, u32)> {
@@ -340,6 +346,9 @@ fn fitting(packer: &Packer<'_>, demands: &[Demand], items: &[Item], of: &Candida
     (0..items.len()).filter(fits).filter_map(|at| u32::try_from(at).ok()).collect()
 }
 
+/// Capacity that is paid for already: a kind, what it stands for, and the reservation.
+type Paid = (Kind, ShapeId, Choice, usize);
+
 /// Reserved capacity as kinds of nodes, what would cost most otherwise first.
 fn reserved(
     problem: &Problem,
@@ -347,7 +356,7 @@ fn reserved(
     demands: &[Demand],
     items: &[Item],
     asked: &[usize],
-) -> Vec<(Kind, ShapeId, Choice, usize)> {
+) -> Vec<Paid> {
     let mut all = Vec::new();
     for one in std::rc::Rc::clone(&packer.reserved).iter() {
         for shape in shapes(demands) {
