@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::generate::config(2_000))]
 
         /// The two readers of quantities that the scheduler has.
         #[test]

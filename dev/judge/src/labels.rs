@@ -194,7 +194,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::generate::config(2_000))]
 
         /// The scheduler's algebra of requirements against the rules one by one.
         #[test]

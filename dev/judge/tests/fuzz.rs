@@ -1,11 +1,10 @@
 //! Arbitrary words where the API server would only let good ones pass: a verdict, never a panic, and nothing fits that
 //! cannot be read.
 
-use karpenter_judge::generate::read;
+use karpenter_judge::generate::{config, read};
 use karpenter_judge::{Cluster, Kind, Offer, judge};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 use serde_json::{Value, json};
 
 /// One NodePool, one instance type, one node, and the pods.
@@ -95,7 +94,7 @@ fn amounts() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 1_500, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config(1_500))]
 
     #[test]
     fn amounts_of_any_text(

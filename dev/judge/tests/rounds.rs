@@ -1,33 +1,18 @@
 //! Random clusters: what the scheduler decides is what kube-scheduler would accept.
 //!
-//! Eleven thousand in all, in tests that run side by side, the same ones each time. `PROPTEST_CASES` sets another number
-//! for each, `PROPTEST_RNG_SEED` another seed: a number, or `random`. What fails stays in `rounds.regressions`.
+//! Eleven thousand in all, in tests that run side by side. What fails stays in `rounds.regressions`.
 
 use std::panic;
 
 use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
-use karpenter_judge::generate::Scope;
+use karpenter_judge::generate::{self, Scope};
 use karpenter_judge::{Cluster, any_cluster, any_cluster_with, judge};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
+use proptest::test_runner::{Config, FileFailurePersistence};
 
 fn config(cases: u32) -> Config {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
-    Config {
-        cases,
-        rng_seed: seed(),
-        max_shrink_iters: 10_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..Config::default()
-    }
-}
-
-fn seed() -> RngSeed {
-    match std::env::var("PROPTEST_RNG_SEED").as_deref() {
-        Ok("random") => RngSeed::Random,
-        Ok(number) => number.parse().map_or(RngSeed::Random, RngSeed::Fixed),
-        Err(_) => RngSeed::Fixed(1),
-    }
+    let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as Box<_>);
+    Config { max_shrink_iters: 10_000, failure_persistence, ..generate::config(cases) }
 }
 
 fn check(cluster: &Cluster) -> Result<(), TestCaseError> {

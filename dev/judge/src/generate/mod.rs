@@ -13,6 +13,7 @@ use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::{Config, RngSeed};
 
 use crate::{Cluster, Kind};
 
@@ -26,6 +27,18 @@ pub(crate) const LANE: &str = "example.com/lane";
 pub(crate) const NOBODY: &str = "example.com/nobody";
 pub(crate) const GPU: &str = "example.com/gpu";
 const PODS_MAX: usize = 25;
+
+/// So many cases, the same ones each time: what is found depends on the code alone. `PROPTEST_CASES` sets another
+/// number, `PROPTEST_RNG_SEED` another seed: a number, or `random`.
+pub fn config(cases: u32) -> Config {
+    let set = |name: &str| std::env::var(name).ok();
+    let rng_seed = match set("PROPTEST_RNG_SEED") {
+        None => RngSeed::Fixed(1),
+        Some(seed) => seed.parse().map_or(RngSeed::Random, RngSeed::Fixed),
+    };
+    let cases = set("PROPTEST_CASES").and_then(|number| number.parse().ok()).unwrap_or(cases);
+    Config { cases, rng_seed, failure_persistence: None, ..Config::default() }
+}
 
 /// What may be drawn.
 #[derive(Clone, Copy, Debug)]
