@@ -1,7 +1,7 @@
 //! A NodeClaim's stages from launch to the last finalizer.
 //!
 //! ```text
-//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
+//! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
 //! garbage: instances without a claim, claims without an instance
 //! ```
@@ -29,7 +29,9 @@ use crate::{Cloud, Decision, Fact, Timestamp, World};
 pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     for state in world.claims.values() {
-        if state.is_deleting() {
+        if state.is_planned() {
+            create(world, state, now, &mut decision);
+        } else if state.is_deleting() {
             terminate::claim(world, cloud, state, now, &mut decision);
         } else {
             alive(world, cloud, state, now, &mut decision);
@@ -40,6 +42,12 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
     }
     garbage::decide(world, cloud, now, &mut decision);
     decision
+}
+
+/// What its round asked for was not answered, or not to say that it is refused: it is asked for again.
+fn create<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
+    let (key, write) = KubeWrite::create(&state.claim);
+    decision.kube(world, now, key, write);
 }
 
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::{Value, json};
 
@@ -68,7 +67,7 @@ fn adopt(state: &ClaimState, node: &NodeState) -> KubeWrite {
         "finalizers": patch::with(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER),
         "ownerReferences": owners(state, node),
     });
-    patch::node(node, metadata, Some(json!({ "taints": settled_taints(state, node) })))
+    patch::node(node, metadata, Some(json!({ "taints": state.taints_of(node) })))
 }
 
 fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
@@ -82,21 +81,4 @@ fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
         "blockOwnerDeletion": true,
     });
     others.map(|owner| json!(owner)).chain([ours]).collect()
-}
-
-/// The node's taints without the unregistered one; plus the claim's, unless the kubelet set them
-/// itself and says so with the label `karpenter.sh/do-not-sync-taints`.
-fn settled_taints(state: &ClaimState, node: &NodeState) -> Vec<Taint> {
-    let mut all: Vec<Taint> = node.taints().iter().filter(|taint| taint.key != taints::UNREGISTERED).cloned().collect();
-    if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
-        return all;
-    }
-    let spec = &state.claim.spec;
-    for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
-        let taint = taints::to_core(taint);
-        if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
-            all.push(taint);
-        }
-    }
-    all
 }

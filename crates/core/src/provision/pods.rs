@@ -54,11 +54,10 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
             None => true,
             Some(node) => holds(fresh) && has_room(world, node, pod),
         },
-        // It is a node, or a claim whose creation is under way.
-        None => match world.nodes.get(&nomination.target) {
-            Some(node) => holds(fresh) && !world.is_ending(node) && has_room(world, node, pod),
-            None => fresh,
-        },
+        None => {
+            let node = world.nodes.get(&nomination.target);
+            node.is_some_and(|node| holds(fresh) && !world.is_ending(node) && has_room(world, node, pod))
+        }
     }
 }
 
