@@ -3,6 +3,9 @@
 //! ```text
 //! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
 //! ```
+//!
+//! Pods go to nodes there are, then to claims on their way, then to new claims. A claim is on its way from the moment it is
+//! planned, before anybody has created or launched it: see `problem/nodes.rs` for what is certain of it by then.
 
 mod explain;
 mod plan;
