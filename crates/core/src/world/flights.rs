@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_already_is_created_less_and_less_often() {
+        let key = ActionKey::new("NodeClaim/a", CREATE);
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut flights = Flights::default();
+        for delay in [FIRST_DELAY, FIRST_DELAY * 2, FIRST_DELAY * 4] {
+            flights.begin(&key, now);
+            flights.end(&key, Some(&Failure::Conflict(String::new())), now);
+            assert_eq!(flights.ready(&key, now), Err(Some(now + delay)));
+            now += delay;
+        }
+    }
+
+    #[test]
     fn one_action_per_key_is_in_flight_and_a_failure_delays_the_next() {
         let key = ActionKey::new("NodeClaim/a", "launch");
         let now = Timestamp::UNIX_EPOCH;
