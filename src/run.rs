@@ -51,7 +51,7 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     let health = Health::default();
     serve(options, registry, health.clone(), &mut tasks).await?;
     observe::start(&client, &settings, &events, &mut tasks);
-    let executor = Executor::new(client, wire, events.clone());
+    let executor = Executor::new(client, wire, events.clone(), options.rate());
     let world = World::new(&settings);
     let driver = Driver { world, aws: Aws::new(aws), settings, executor, telemetry, health };
     let mut driver = tokio::spawn(driver.run(inbox));

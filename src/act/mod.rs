@@ -1,6 +1,7 @@
 //! Carries actions out and reports what happened. No choices: an action holds every detail.
 
 mod kube;
+mod rate;
 
 use karpenter_aws::call::Call;
 use karpenter_aws_wire::Wire;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc::Sender;
 use crate::drive::Event;
 
 pub(crate) use self::kube::Written;
+pub(crate) use self::rate::Rate;
 
 /// Writes to the API server at once; beyond that they are refused and decided again.
 const WRITES_MAX: usize = 256;
@@ -25,13 +27,15 @@ pub(crate) struct Executor {
     wire: Arc<Wire>,
     events: Sender<Event>,
     writes: Arc<Semaphore>,
+    rate: Arc<Rate>,
     calls: Arc<Semaphore>,
 }
 
 impl Executor {
-    pub(crate) fn new(client: ::kube::Client, wire: Wire, events: Sender<Event>) -> Self {
+    pub(crate) fn new(client: ::kube::Client, wire: Wire, events: Sender<Event>, rate: Rate) -> Self {
         let (writes, calls) = (Semaphore::new(WRITES_MAX), Semaphore::new(CALLS_MAX));
-        Self { client, wire: Arc::new(wire), events, writes: Arc::new(writes), calls: Arc::new(calls) }
+        let (wire, rate) = (Arc::new(wire), Arc::new(rate));
+        Self { client, wire, events, writes: Arc::new(writes), rate, calls: Arc::new(calls) }
     }
 
     /// Starts an action. Its end is told through the driver's events, exactly once; an action that
@@ -49,6 +53,7 @@ impl Executor {
             let (key, facts) = (action.key, action.facts);
             let event = match action.deed {
                 Deed::Kube(write) => {
+                    executor.rate.turn().await;
                     Event::Written { outcome: kube::write(&executor.client, &write).await, key, facts }
                 }
                 Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key, facts },

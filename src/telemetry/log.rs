@@ -82,6 +82,10 @@ pub(super) fn write(fact: &Fact) {
         Fact::PodEvicted { pod, node, reason } => {
             info!(pod = pod.name, namespace = pod.namespace, node, reason, "evict pod");
         }
+        Fact::PodExpelled { pod, node, reason, deadline } => {
+            let (pod, namespace) = (&pod.name, &pod.namespace);
+            info!(pod, namespace, node, reason, %deadline, "delete pod that would outlive its node");
+        }
         Fact::DrainBlocked { node, message } => {
             info!(node = node.name, reason = message, "drain waits");
         }

@@ -103,7 +103,9 @@ impl Metrics {
                     self.nodes_drained.with_label_values(&[pool]).inc();
                 }
             }
-            Fact::PodEvicted { reason, .. } => self.pods_drained.with_label_values(&[reason.as_str()]).inc(),
+            Fact::PodEvicted { reason, .. } | Fact::PodExpelled { reason, .. } => {
+                self.pods_drained.with_label_values(&[reason.as_str()]).inc();
+            }
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();

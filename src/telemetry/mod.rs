@@ -73,6 +73,8 @@ impl Telemetry {
                 let reason = verdict.to_string().replace(|c: char| c.is_ascii_digit(), "");
                 format!("unschedulable {} {reason}", pod.uid)
             }
+            // So does the number of pods while a node drains.
+            Fact::DrainBlocked { node, .. } => format!("drain {}", node.uid),
             fact => format!("{fact:?}"),
         };
         let known = self.told.get(&key).is_some_and(|until| *until > now);

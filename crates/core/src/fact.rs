@@ -1,6 +1,7 @@
 //! What happened or was decided, for people: each fact becomes a log line, metrics and perhaps an
 //! event in the shell's `telemetry`, never a branch here.
 
+use crate::Timestamp;
 use crate::cloud::Price;
 use crate::provision::Verdict;
 
@@ -105,6 +106,13 @@ pub enum Fact {
         pod: About,
         node: String,
         reason: String,
+    },
+    /// It would not have ended before its node's deadline, and was deleted (event `Disrupted`).
+    PodExpelled {
+        pod: About,
+        node: String,
+        reason: String,
+        deadline: Timestamp,
     },
     /// event `FailedDraining`
     DrainBlocked {

@@ -1,7 +1,7 @@
 //! A NodeClaim's stages from launch to the last finalizer.
 //!
 //! ```text
-//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
+//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
 //! garbage: instances without a claim, claims without an instance
 //! ```
@@ -9,7 +9,10 @@
 //! Each stage reads the World and names the next write; nothing is remembered here. Rules and
 //! figures: Karpenter's documentation on disruption and NodeClaims.
 
+mod deadline;
 mod drain;
+mod ending;
+mod evict;
 mod garbage;
 mod initialize;
 mod launch;
@@ -17,6 +20,9 @@ mod liveness;
 mod patch;
 mod register;
 mod terminate;
+mod volumes;
+
+pub use evict::AT_ONCE as EVICTIONS_AT_ONCE;
 
 use karpenter_api::{NodeClaimStatus, conditions as names, labels};
 
@@ -24,9 +30,10 @@ use crate::action::{ActionKey, KubeWrite};
 use crate::conditions;
 use crate::fact::{About, Home};
 use crate::world::{ClaimState, NodeState};
-use crate::{Cloud, Decision, Fact, Timestamp, World};
+use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 
-pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
+pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
+    let _ = settings;
     let mut decision = Decision::default();
     for state in world.claims.values() {
         if state.is_deleting() {
@@ -35,9 +42,11 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
             alive(world, cloud, state, now, &mut decision);
         }
     }
+    let mut queue = evict::Queue::default();
     for node in world.nodes.values().filter(|node| node.is_deleting()) {
-        terminate::node(world, cloud, node, now, &mut decision);
+        terminate::node(world, cloud, node, now, &mut queue, &mut decision);
     }
+    queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);
     decision
 }

@@ -38,12 +38,11 @@ pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
 pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
-pub(crate) use flights::EVICT;
-pub use flights::Flights;
+pub use flights::{EVICT, EXPEL, Flights};
 pub use leaving::Vacated;
 pub use node::NodeState;
 pub(crate) use pod::template_requests;
-pub use pod::{PodKey, PodState};
+pub use pod::{DoNotDisrupt, PodKey, PodState};
 pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
@@ -217,7 +216,8 @@ impl World {
             part @ (Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
-            | Object::CsiNode(_)) => {
+            | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)) => {
                 if self.storage.applied(&part) {
                     self.batch.retry(now);
                 }
@@ -291,9 +291,9 @@ impl World {
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
         // Planned once: it is nominated from then on, until it is on its way out.
-        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known, now));
         let is_leaving = self.is_leaving(&state);
-        if is_leaving && !was_leaving && self.may_leave(&state) {
+        if is_leaving && !was_leaving && self.may_leave(&state, now) {
             self.batch.trigger(now);
         }
         let freed =
@@ -356,6 +356,7 @@ impl World {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
             }
+            Object::VolumeAttachment(_) => self.storage.deleted(object),
             Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
@@ -475,7 +476,11 @@ impl World {
             }
             Kind::NodeClass => {}
             Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
-            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+            Kind::PersistentVolumeClaim
+            | Kind::PersistentVolume
+            | Kind::StorageClass
+            | Kind::CsiNode
+            | Kind::VolumeAttachment => {
                 self.storage.listed(kind, &names);
             }
         }
@@ -549,6 +554,7 @@ impl World {
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
             | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)
             | Object::Namespace(_)
             | Object::PodDisruptionBudget(_)
             | Object::Selecting(_) => false,
