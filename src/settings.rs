@@ -146,6 +146,7 @@ impl Options {
             batch_max: signed(self.batch_max_duration).context("--batch-max-duration")?,
             preference_policy,
             min_values_policy,
+            node_repair: self.feature_gates.get("NodeRepair").copied().unwrap_or(false),
             default_spreads,
         })
     }

@@ -73,6 +73,9 @@ pub(super) fn write(fact: &Fact) {
         Fact::ClaimDisrupted { claim, home, reason } => {
             info!(nodeclaim = claim.name, nodepool = home.pool, reason, "delete NodeClaim");
         }
+        Fact::ClaimUnhealthy { claim, home, condition, image } => {
+            warn!(nodeclaim = claim.name, nodepool = home.pool, condition, image, "node is broken");
+        }
         Fact::ClaimTerminated { claim, home } => {
             info!(nodeclaim = claim.name, nodepool = home.pool, "NodeClaim is gone");
         }

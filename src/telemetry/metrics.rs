@@ -10,6 +10,7 @@ pub(super) struct Metrics {
     claims_created: IntCounterVec,
     claims_terminated: IntCounterVec,
     claims_disrupted: IntCounterVec,
+    claims_unhealthy: IntCounterVec,
     nodes_created: IntCounterVec,
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
@@ -55,6 +56,11 @@ impl Metrics {
                 "NodeClaims deleted by the controller.",
                 &["reason", "nodepool", "capacity_type"],
             )?,
+            claims_unhealthy: counter(
+                "karpenter_nodeclaims_unhealthy_disrupted_total",
+                "NodeClaims deleted because their nodes were broken.",
+                &["condition", "nodepool", "capacity_type", "image_id"],
+            )?,
             nodes_created: counter("karpenter_nodes_created_total", "Nodes registered.", &["nodepool", "zone"])?,
             nodes_terminated: counter(
                 "karpenter_nodes_terminated_total",
@@ -93,6 +99,9 @@ impl Metrics {
             }
             Fact::ClaimDisrupted { home: Home { pool, capacity_type, .. }, reason, .. } => {
                 self.claims_disrupted.with_label_values(&[*reason, pool, capacity_type]).inc();
+            }
+            Fact::ClaimUnhealthy { home: Home { pool, capacity_type, .. }, condition, image, .. } => {
+                self.claims_unhealthy.with_label_values(&[*condition, pool, capacity_type, image]).inc();
             }
             Fact::ClaimRegistered { home: Home { pool, zone, .. }, .. } => {
                 self.nodes_created.with_label_values(&[pool, zone]).inc();

@@ -57,6 +57,7 @@ impl Telemetry {
         let ttl = match fact {
             Fact::PodUnschedulable { .. } => UNSCHEDULABLE_FOR,
             Fact::PoolWithoutInstanceTypes { .. } => Duration::from_mins(1),
+            Fact::Event { reason: "NodeRepairBlocked", .. } => Duration::from_mins(15),
             Fact::RoundSolved { .. } => return true,
             _ => TOLD_FOR,
         };

@@ -92,6 +92,13 @@ pub enum Fact {
         home: Home,
         reason: &'static str,
     },
+    /// Its node was broken for too long.
+    ClaimUnhealthy {
+        claim: About,
+        home: Home,
+        condition: &'static str,
+        image: String,
+    },
     ClaimTerminated {
         claim: About,
         home: Home,

@@ -9,6 +9,7 @@ use karpenter_api::{NodeClaim, NodePool};
 use karpenter_core::action::{Part, WriteKind};
 use karpenter_core::cloud::{
     CatalogueProblem, Instance, InstanceState, InstanceType, LaunchOutcome, LaunchProblem, Launched, NodeClassState,
+    RepairPolicy,
 };
 use karpenter_core::{
     Action, Change, Cloud, Deed, Fact, Failure, KubeWrite, Object, ObjectRef, Observation, Settings, World, lifecycle,
@@ -27,6 +28,8 @@ pub(crate) enum Call {
 #[derive(Debug, Default)]
 pub(crate) struct Sky {
     pub(crate) class_generation: i64,
+    pub(crate) hooks: Vec<&'static str>,
+    pub(crate) policies: Vec<RepairPolicy>,
 }
 
 impl Cloud for Sky {
@@ -50,6 +53,14 @@ impl Cloud for Sky {
 
     fn terminate(&self, provider_id: &str) -> Call {
         Call::Terminate(provider_id.to_owned())
+    }
+
+    fn registration_hooks(&self, _: &NodeClaim) -> Vec<&'static str> {
+        self.hooks.clone()
+    }
+
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &self.policies
     }
 }
 
@@ -79,12 +90,8 @@ impl Life {
     pub(crate) fn new() -> Self {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let settings = Settings::default();
-        let mut world = World::new(&settings);
-        for kind in world.watched() {
-            world.apply(Observation::Listed { kind, names: Vec::new() }, now);
-        }
-        Self {
-            world,
+        let mut life = Self {
+            world: World::new(&settings),
             sky: Sky { class_generation: 1, ..Sky::default() },
             settings,
             now,
@@ -97,7 +104,9 @@ impl Life {
             instances: BTreeSet::new(),
             ends_slowly: false,
             launches: true,
-        }
+        };
+        life.listed();
+        life
     }
 
     /// A claim that is in use, and its node and instance, all called `name`.
@@ -105,6 +114,42 @@ impl Life {
         self.has(&claim_in_use(name, claim));
         self.has(&node(name, &json!({})));
         self.instances.insert(format!("id/{name}"));
+    }
+
+    pub(crate) fn pool(&mut self, name: &str, more: &Value) {
+        let mut pool = json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
+            "metadata": { "name": name, "uid": format!("uid-{name}"), "generation": 1 },
+            "spec": { "template": { "spec": {
+                "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default" },
+                "requirements": [],
+            } } },
+        });
+        merge(&mut pool, more);
+        self.has(&pool);
+    }
+
+    /// From here on, as before the first complete list.
+    pub(crate) fn unlisted(&mut self) {
+        let known = std::mem::replace(&mut self.world, World::new(&self.settings));
+        drop(known);
+        let all: Vec<Object> = self.objects.values().map(read).collect();
+        for object in all {
+            self.world.apply(Observation::Kube(Change::Applied(object)), self.now);
+        }
+    }
+
+    /// Everything is listed.
+    pub(crate) fn listed(&mut self) {
+        for kind in self.world.watched() {
+            let names = self.objects.iter().filter(|(key, _)| format!("{kind:?}") == key.0);
+            let name = |(key, object): (&Key, &Value)| match object["metadata"]["namespace"].as_str() {
+                Some(namespace) => format!("{namespace}/{}", key.1),
+                None => key.1.clone(),
+            };
+            let names = names.map(name).collect();
+            self.world.apply(Observation::Listed { kind, names }, self.now);
+        }
     }
 
     /// Somebody wrote an object.
@@ -248,7 +293,8 @@ impl Life {
                 } else {
                     changed["spec"] = known["spec"].clone();
                 }
-                self.note(&format!("patch {} {}", key.0, key.1));
+                let part = if *part == Part::Main { "" } else { " status" };
+                self.note(&format!("patch {} {}{part}", key.0, key.1));
                 self.store(&key, changed);
             }
             KubeWrite::Delete { grace_period_seconds, .. } => {
@@ -293,7 +339,7 @@ impl Life {
             Call::Terminate(id) => {
                 self.note(&format!("terminate {id}"));
                 let asked_before = self.world.terminating.contains_key(id);
-                let gone = !self.instances.contains(id) || asked_before && self.ends_slowly || !self.ends_slowly;
+                let gone = !self.ends_slowly || asked_before || !self.instances.contains(id);
                 if gone {
                     self.instances.remove(id);
                 }
@@ -321,7 +367,7 @@ impl Life {
     }
 
     fn note(&mut self, what: &str) {
-        let seconds = self.now.duration_since(self.began).as_millis() as f64 / 1000.0;
+        let seconds = self.now.duration_since(self.began).as_secs_f64();
         self.journal.push(format!("{seconds} {what}"));
     }
 
