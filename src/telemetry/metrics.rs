@@ -18,6 +18,7 @@ pub(super) struct Metrics {
     errors: IntCounterVec,
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
+    leaving: IntGauge,
     synced: IntGauge,
     turns: Histogram,
 }
@@ -81,6 +82,10 @@ impl Metrics {
                 registry,
                 IntGauge::new("karpenter_cluster_state_node_count", "Nodes in the model.")?,
             )?,
+            leaving: register(
+                registry,
+                IntGauge::new("karpenter_rs_pods_leaving", "Evictions and deletions of pods that are under way.")?,
+            )?,
             synced: register(
                 registry,
                 IntGauge::new("karpenter_cluster_state_synced", "1 once every watched kind was listed.")?,
@@ -127,6 +132,7 @@ impl Metrics {
         let count = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
         self.unschedulable.with_label_values(&["provisioner"]).set(count(world.unschedulable.len()));
         self.node_count.set(count(world.nodes.len()));
+        self.leaving.set(count(world.flights.leaving()));
         self.synced.set(i64::from(world.is_listed()));
     }
 
