@@ -21,13 +21,17 @@ mod launch;
 mod outcome;
 mod polls;
 mod prices;
+mod repair;
+mod stamp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, RepairPolicy,
+};
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
@@ -324,6 +328,10 @@ impl Cloud for Aws {
         let mut filters = self.owned();
         filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
         Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+    }
+
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &repair::POLICIES
     }
 
     fn terminate(&self, provider_id: &str) -> Call {

@@ -18,7 +18,7 @@ const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 /// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
-    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world)).collect();
+    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
     all.retain(|pod| !is_expected(world, pod, now));
     all.sort_by_cached_key(|pod| {
         let amount = |name: &str| Reverse(pod.requests().get(name));
@@ -29,10 +29,10 @@ pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
 }
 
 /// Pods of nodes that are being deleted, as far as they can leave.
-fn leaving(world: &World) -> impl Iterator<Item = &PodState> {
+fn leaving(world: &World, now: Timestamp) -> impl Iterator<Item = &PodState> {
     let ending = world.nodes.values().filter(|node| world.is_ending(node));
     let pods = ending.flat_map(|node| world.pods_on(node.name()));
-    pods.filter(|pod| world.is_leaving(pod) && world.may_leave(pod))
+    pods.filter(move |pod| world.is_leaving(pod) && world.may_leave(pod, now))
 }
 
 /// On a claim whose node is still to come, or on a node that the scheduler has not looked at yet. A pod that is still
