@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use karpenter_api::Ec2NodeClass;
 use karpenter_aws::Aws;
 use karpenter_aws::report::Report;
-use karpenter_core::{ActionKey, Fact, Failure, Observation, Settings, World, decide};
+use karpenter_core::{ActionKey, Fact, Failure, Kind, Observation, Settings, World, decide};
 use tokio::sync::mpsc::Receiver;
 
 use crate::act::{Executor, Written};
@@ -87,7 +87,12 @@ impl Driver {
 
     fn apply(&mut self, event: Event, now: Timestamp) {
         match event {
-            Event::Observed(observation) => self.world.apply(observation, now),
+            Event::Observed(observation) => {
+                if let Observation::Listed { kind: Kind::NodeClass, names } = &observation {
+                    self.aws.node_classes_listed(names);
+                }
+                self.world.apply(observation, now);
+            }
             Event::NodeClassApplied(class) => {
                 for observation in self.aws.node_class_applied(*class, now) {
                     self.world.apply(observation, now);
