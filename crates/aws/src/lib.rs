@@ -176,8 +176,9 @@ impl Aws {
             // The failure is the driver's to tell; the key's back-off says when to ask again.
             Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
-                self.stale = true;
-                self.learn(&class, generation, |known| known.learn_subnets(now, result));
+                let mut changed = false;
+                self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
+                self.stale |= changed;
             }
             Report::SecurityGroups { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
@@ -186,11 +187,9 @@ impl Aws {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
             Report::PlacementGroup { class, generation, result } => {
-                self.stale = true;
                 self.learn(&class, generation, |known| known.learn_placement(now, result));
             }
             Report::Reservations { class, generation, result } => {
-                self.stale = true;
                 self.learn(&class, generation, |known| known.learn_reservations(now, result));
             }
             Report::InstanceProfile { class, wanted, result } => {

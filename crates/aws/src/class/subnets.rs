@@ -1,5 +1,7 @@
 //! Subnets: `spec.subnetSelectorTerms` → `status.subnets`, `SubnetsReady`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::ec2nodeclass::{Ec2NodeClassStatus, SubnetStatus};
 
@@ -21,16 +23,25 @@ impl Class {
         Need { verb: "subnets", had: had_at(self.subnets.as_ref()), every, call }
     }
 
-    /// Those with the most free addresses come first: launches take the first of each zone.
-    pub(crate) fn learn_subnets(&mut self, at: Timestamp, result: Result<Vec<Subnet>, CallError>) {
+    /// Those with the most free addresses come first: launches take the first of each zone. Says whether the zones are
+    /// other ones than before.
+    pub(crate) fn learn_subnets(&mut self, at: Timestamp, result: Result<Vec<Subnet>, CallError>) -> bool {
+        let before = self.zones();
         let result = result.map(|mut subnets| {
             subnets.sort_by(|a, b| b.available_addresses.cmp(&a.available_addresses).then_with(|| a.id.cmp(&b.id)));
             // Two terms may have found the same one.
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             subnets.retain(|subnet| seen.insert(subnet.id.clone()));
             subnets
         });
         learn(&mut self.subnets, at, result);
+        before != self.zones()
+    }
+
+    /// Zone → its id; `None`: not known yet.
+    pub(crate) fn zones(&self) -> Option<BTreeMap<String, String>> {
+        let subnets = self.subnets.as_ref()?.result.as_ref().ok()?;
+        Some(subnets.iter().map(|subnet| (subnet.zone.clone(), subnet.zone_id.clone())).collect())
     }
 
     pub(super) fn judge_subnets(&self, status: &mut Ec2NodeClassStatus) -> Verdict {
