@@ -92,6 +92,9 @@ impl Machine {
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Vec<Fact> {
         match event {
             Event::Observed(observation) => {
+                if let Observation::Listed { kind: Kind::NodeClass, names } = &observation {
+                    self.aws.node_classes_listed(names);
+                }
                 self.world.apply(observation, now);
                 Vec::new()
             }
