@@ -60,6 +60,13 @@ impl Resources {
         }
     }
 
+    /// Element-wise minimum.
+    pub fn min(&mut self, other: &Self) {
+        for (name, amount) in &mut self.0 {
+            *amount = (*amount).min(other.get(name));
+        }
+    }
+
     /// Whether every amount asked for is there.
     pub fn fits(&self, available: &Self) -> bool {
         self.0.iter().all(|(name, amount)| *amount <= 0 || *amount <= available.get(name))

@@ -1,6 +1,7 @@
 //! Is a solution legal? Recomputed from the problem alone, whoever made the solution.
 
 use crate::problem::Problem;
+use crate::row::Row;
 use crate::solution::{Place, Solution};
 
 /// What is wrong with a solution.
@@ -47,9 +48,11 @@ impl Solution {
                     (&claim.row, &problem.pools[claim.pool].taints, problem.nodes.len() + at)
                 }
             };
+            let is_node = matches!(place, Place::Node(_));
+            let meets = |of: &Row| if is_node { row.is_within(of) } else { problem.layout.intersects(row, of) };
             let allowed = class.alternatives.iter().any(|of| {
-                problem.layout.intersects(row, &of.row)
-                    && (of.homes.is_empty() || of.homes.iter().any(|home| problem.layout.intersects(row, home)))
+                meets(&of.row)
+                    && (of.homes.is_empty() || of.homes.iter().any(meets))
                     && taints.iter().all(|taint| of.tolerates[*taint])
             });
             if !allowed {

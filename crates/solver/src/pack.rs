@@ -346,17 +346,17 @@ impl<'p> Packer<'p> {
         bin.fits_node(node, &class.requests)
             && domain.is_none_or(|(key, bit)| layout.has(&node.row, key, bit))
             && node.taints.iter().all(|taint| of.tolerates[*taint])
-            && layout.intersects(&node.row, &of.row)
-            && (of.homes.is_empty() || of.homes.iter().any(|home| layout.intersects(&node.row, home)))
+            && node.row.is_within(&of.row)
+            && (of.homes.is_empty() || of.homes.iter().any(|home| node.row.is_within(home)))
             && bin.can_attach(problem, node, class)
     }
 
-    /// Whether the rules allow the domains an existing node is in.
+    /// Whether the rules allow the domains an existing node is in, or may come to be in.
     fn settled_domains(&self, at: usize, class: usize, alternative: usize) -> bool {
         let of = &self.problem.classes[class].alternatives[alternative];
         let row = &self.problem.nodes[at].row;
-        let keys = self.ready[class][alternative].keys.iter();
-        keys.copied().all(|key| self.counts.domain_allows(of, key, self.problem.layout.single(row, key)))
+        let mut keys = self.ready[class][alternative].keys.iter().copied();
+        keys.all(|key| self.counts.allows(of, key, self.problem.layout.bits(row, key)))
     }
 
     /// The shape a bin to buy must take on for a pod; `bin`: the one it is in already, or a new one.
@@ -406,7 +406,7 @@ impl<'p> Packer<'p> {
         let of = &self.problem.classes[class].alternatives[alternative];
         let layout = &self.problem.layout;
         if let Some(bit) = layout.single(&self.shapes.get(shape).row, key) {
-            let fine = self.counts.domain_allows(of, key, Some(bit));
+            let fine = self.counts.allows(of, key, [bit]);
             return if fine { self.settle(bin, shape, class, alternative, from + 1) } else { None };
         }
         let row = &self.shapes.get(shape).row;

@@ -11,7 +11,7 @@ use super::Round;
 use super::explain;
 use super::problem::{Barren, Interned, pool_requirements};
 use super::verdict::Verdict;
-use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
+use crate::action::KubeWrite;
 use crate::fact::About;
 use crate::resources;
 use crate::world::PodState;
@@ -32,10 +32,10 @@ pub(super) fn act<C>(
     let mut labels = FxHashMap::default();
     for (claim, name) in solution.claims.iter().zip(&names) {
         let labels = labels.entry((claim.pool, &claim.row)).or_insert_with(|| label_requirements(interned, claim));
-        let body = Box::new(node_claim(interned, claim, name, labels.clone()));
-        let reference = ObjectRef::cluster(WriteKind::NodeClaim, name.clone(), None);
-        let key = ActionKey::new(format!("NodeClaim/{name}"), "create");
-        decision.kube(world, now, key, KubeWrite::Create { object: reference, claim: body });
+        let body = node_claim(interned, claim, name, labels.clone());
+        let (key, write) = KubeWrite::create(&body);
+        decision.kube(world, now, key, write);
+        round.created.push(body);
         decision.facts.push(Fact::ClaimPlanned {
             claim: name.clone(),
             pool: interned.pools[claim.pool].0.metadata.name.clone().unwrap_or_default(),
@@ -53,7 +53,7 @@ pub(super) fn act<C>(
             Place::Node(node) => {
                 let name = interned.nodes[*node].clone();
                 round.nominated.insert(pod.key.clone(), name.clone());
-                (Some(name), None)
+                if world.nodes.contains_key(&name) { (Some(name), None) } else { (None, Some(name)) }
             }
             Place::Claim(claim) => {
                 round.claims.entry(names[*claim].clone()).or_default().push(pod.key.clone());

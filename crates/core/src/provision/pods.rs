@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSele
 
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
-use crate::world::{Digest, NodeState, PodState};
+use crate::world::{ClaimState, Digest, NodeState, PodState};
 use crate::{Timestamp, World};
 
 /// A nomination that came to nothing within this time is forgotten: the pod is planned anew.
@@ -35,26 +35,28 @@ fn leaving(world: &World, now: Timestamp) -> impl Iterator<Item = &PodState> {
     pods.filter(move |pod| world.is_leaving(pod) && world.may_leave(pod, now))
 }
 
-/// On a claim whose node is still to come, or on a node that the scheduler has not looked at yet. A pod that is still
-/// bound is expected for as long as there is room: the scheduler looks at its replacement first.
+/// On a claim whose node is still to come or to start, or on a node that the scheduler has not looked at yet. A pod that
+/// is still bound is expected for as long as there is room: the scheduler looks at its replacement first.
 fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
     let Some(nomination) = world.nominated.get(&pod.key) else {
         return false;
     };
-    let holds = |fresh: bool| fresh || pod.node_name().is_some();
-    let fresh = nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
+    let fresh = || nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
+    let holds = || fresh() || pod.node_name().is_some();
+    // Either name may have been given to it.
     let node_of = |id: &str| world.nodes.get(world.nodes_by_provider_id.get(id)?.first()?);
-    match world.claims.get(&nomination.target) {
-        Some(claim) if claim.is_deleting() => false,
-        Some(claim) => match claim.provider_id().and_then(node_of).filter(|node| node.is_initialized()) {
-            None => true,
-            Some(node) => holds(fresh) && has_room(world, node, pod),
-        },
-        // It is a node, or a claim whose creation is under way.
-        None => match world.nodes.get(&nomination.target) {
-            Some(node) => holds(fresh) && !world.is_ending(node) && has_room(world, node, pod),
-            None => fresh,
-        },
+    let named = world.claims.get(&nomination.target);
+    let node = match named {
+        Some(claim) => claim.provider_id().and_then(node_of),
+        None => world.nodes.get(&nomination.target),
+    };
+    let claim = named.or_else(|| world.claim_of(node?));
+    if claim.is_some_and(ClaimState::is_deleting) || node.is_some_and(|node| world.is_ending(node)) {
+        return false;
+    }
+    match node {
+        Some(node) if claim.is_none() || node.is_initialized() => holds() && has_room(world, node, pod),
+        _ => claim.is_some(),
     }
 }
 

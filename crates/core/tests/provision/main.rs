@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod coming;
+#[cfg(test)]
 mod defaults;
 #[cfg(test)]
 mod leaving;
