@@ -12,9 +12,9 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use crate::bin::{Bin, Open, values};
+use crate::bin::{Bin, Open, needed, values};
 use crate::plan::Suggestion;
-use crate::problem::{Alternative, Class, Problem, Rule};
+use crate::problem::{Alternative, Class, Pool, Problem, Rule};
 use crate::row::{Layout, Row};
 use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, holds};
 use crate::topology::{Counts, Fit};
@@ -130,21 +130,13 @@ impl<'p> Packer<'p> {
 
     /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
     pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
-        self.planned = vec![Vec::new(); suggestion.demands];
+        self.planned = vec![Vec::new(); suggestion.demands.len()];
         for (shape, meant, hold, slots) in suggestion.bins {
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
-            let at = self.shapes.get(shape).pool;
-            let pool = &self.problem.pools[at];
-            let open = Open {
-                shape,
-                meant: Some(meant),
-                hold,
-                most: self.at_most(at, meant.kind),
-                min_values: pool.min_values.clone(),
-                min_values_relaxed: false,
-            };
+            let requests = planned_requests(self.problem.resources(), &suggestion.demands, &slots);
+            let open = self.open_for(shape, &requests, Some(meant), hold);
             self.bins.push(Bin::to_buy(self.problem, open, slots));
         }
     }
@@ -571,41 +563,67 @@ impl<'p> Packer<'p> {
             return None;
         }
         let limited = limits.iter().any(Option::is_some);
-        let mut open = Open {
-            shape,
-            meant: None,
-            hold,
-            most: None,
-            min_values: pool.min_values.clone(),
-            min_values_relaxed: false,
-        };
-        let fits = |choice: &&Choice| {
-            let within = self.within_limits(shape_ref.pool, choice.kind);
-            within && holds(self.problem, pool, **choice, &class.requests)
-        };
-        if limited || hold.is_some() {
+        let meant = if limited || hold.is_some() {
             // What it may become is charged to the limits: no more than the cheapest that is needed.
-            let meant = *shape_ref.types.iter().find(fits)?;
-            (open.meant, open.most) = (Some(meant), self.at_most(shape_ref.pool, meant.kind));
+            Some(
+                *shape_ref
+                    .types
+                    .iter()
+                    .find(|choice| self.can_become(pool, shape_ref.pool, choice, &class.requests))?,
+            )
+        } else {
+            None
+        };
+        Some(self.open_for(shape, &class.requests, meant, hold))
+    }
+
+    fn can_become(&self, pool: &Pool, pool_at: usize, choice: &Choice, requests: &[i64]) -> bool {
+        self.within_limits(pool_at, choice.kind) && holds(self.problem, pool, *choice, requests)
+    }
+
+    /// A node of this shape that is to hold `requests`, with what it may become at most where limits are charged with
+    /// that: the type that is meant, and those that `minValues` want beside it.
+    fn open_for(&self, shape: ShapeId, requests: &[i64], meant: Option<Choice>, hold: Option<usize>) -> Open {
+        let problem = self.problem;
+        let of = self.shapes.get(shape);
+        let pool = &problem.pools[of.pool];
+        let most = meant.and_then(|meant| self.at_most(of.pool, meant.kind));
+        let mut open =
+            Open { shape, meant, hold, most, min_values: pool.min_values.clone(), min_values_relaxed: false };
+        if open.min_values.is_empty() || !(problem.relax_min_values || open.most.is_some()) {
+            return open;
         }
-        if self.problem.relax_min_values && !open.min_values.is_empty() {
-            let within = |choice: &&Choice| fits(choice) && open.may_be(self.problem, choice);
-            let left: Vec<&Choice> = shape_ref.types.iter().filter(within).collect();
+        let fitting = of.types.iter().filter(|choice| self.can_become(pool, of.pool, choice, requests));
+        let fitting: Vec<&Choice> = meant.iter().chain(fitting).collect();
+        if problem.relax_min_values {
             for (key, wanted) in &mut open.min_values {
-                let there = values(self.problem, &left, *key);
+                let there = values(problem, &fitting, *key);
                 if there < *wanted {
                     *wanted = there;
                     open.min_values_relaxed = true;
                 }
             }
         }
-        Some(open)
+        if let Some(most) = &mut open.most {
+            let mut grown = most.to_vec();
+            for choice in needed(problem, &fitting, &open.min_values) {
+                for (grown, amount) in grown.iter_mut().zip(&problem.types[choice.kind].capacity) {
+                    *grown = (*grown).max(*amount);
+                }
+            }
+            *most = grown.into();
+        }
+        open
     }
 
     /// Whether its limits let a pool buy one more node of a type.
     pub(crate) fn within_limits(&self, pool: usize, kind: usize) -> bool {
-        let capacity = &self.problem.types[kind].capacity;
-        self.limits[pool].0.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
+        self.leave(pool, &self.problem.types[kind].capacity)
+    }
+
+    /// Whether a pool's limits leave so much.
+    fn leave(&self, pool: usize, amounts: &[i64]) -> bool {
+        self.limits[pool].0.iter().zip(amounts).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
     }
 
     /// Whether the limits let a planned bin be bought, if it is not yet.
@@ -616,7 +634,7 @@ impl<'p> Packer<'p> {
         !bin.pods.is_empty()
             || (open.hold.is_none_or(|hold| self.reservations[hold] > 0)
                 && self.limits[pool].1.is_none_or(|left| left >= 1)
-                && open.meant.is_none_or(|meant| self.within_limits(pool, meant.kind)))
+                && open.most.as_ref().is_none_or(|most| self.leave(pool, most)))
     }
 
     fn put(&mut self, pod: usize, class: usize, bin_at: usize, shape: Option<ShapeId>) {
@@ -663,14 +681,23 @@ impl<'p> Packer<'p> {
         if let Some(hold) = open.hold {
             self.reservations[hold] = self.reservations[hold].saturating_sub(1);
         }
-        let Some(meant) = open.meant.filter(|_| limits.iter().any(Option::is_some)) else { return };
-        let capacity = &self.problem.types[meant.kind].capacity;
-        for (limit, amount) in limits.iter_mut().zip(capacity) {
+        for (limit, amount) in limits.iter_mut().zip(open.most.iter().flat_map(|most| most.iter())) {
             if let Some(limit) = limit {
                 *limit -= amount;
             }
         }
     }
+}
+
+/// What the pods ask for that a node is planned for.
+fn planned_requests(resources: usize, demands: &[Vec<i64>], slots: &[(usize, u32)]) -> Vec<i64> {
+    let mut sum = vec![0_i64; resources];
+    for (demand, pods) in slots {
+        for (sum, amount) in sum.iter_mut().zip(&demands[*demand]) {
+            *sum = sum.saturating_add(amount.saturating_mul(i64::from(*pods)));
+        }
+    }
+    sum
 }
 
 fn reserved(problem: &Problem, shapes: &mut Shapes<'_>) -> Rc<[Reserved]> {

@@ -1,6 +1,6 @@
 //! The answer: a place for every pod, and the nodes to buy.
 
-use crate::bin::{Bin, values};
+use crate::bin::{Bin, needed, values};
 use crate::pack::Packer;
 use crate::plan::{Planner, Suggestion};
 use crate::problem::Problem;
@@ -11,8 +11,10 @@ use crate::verdict::{Explainer, Verdicts};
 /// A node keeps every type that holds its pods and costs at most so much more than the cheapest, in
 /// percent: room for the cloud to choose, at a price that the plan can bear.
 const DEARER_MAX_PERCENT: u64 = 50;
-/// It keeps so many even if they cost more.
+/// It keeps so many even if they cost more …
 const TYPES_MIN: usize = 20;
+/// … and no more than so many, unless `minValues` want more.
+const TYPES_MAX: usize = 600;
 
 /// Where a pod goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +205,8 @@ fn choices<'a>(packer: &'a Packer<'_>, bin: &'a Bin) -> Option<impl Iterator<Ite
     Some(within.filter(|choice| holds(packer.problem, pool, **choice, &bin.requests)))
 }
 
-/// How many of these types a node keeps.
-fn keep(problem: &Problem, all: &[&Choice], min_values: &[(usize, usize)]) -> usize {
+/// Which of these types a node keeps.
+fn keep<'a>(problem: &Problem, all: &[&'a Choice], min_values: &[(usize, usize)]) -> Vec<&'a Choice> {
     let price = all.first().map_or(0, |choice| choice.price);
     let dearest = price.saturating_add(price.saturating_mul(DEARER_MAX_PERCENT) / 100);
     let mut keep = all.partition_point(|choice| choice.price <= dearest).max(TYPES_MIN).min(all.len());
@@ -212,18 +214,31 @@ fn keep(problem: &Problem, all: &[&Choice], min_values: &[(usize, usize)]) -> us
     while keep < all.len() && !enough(keep) {
         keep += 1;
     }
-    keep
+    if keep <= TYPES_MAX {
+        return all[..keep].to_vec();
+    }
+    // Those that `minValues` cannot do without, then the cheapest.
+    let wanted: Vec<usize> = needed(problem, &all[..keep], min_values).iter().map(|choice| choice.kind).collect();
+    let mut others = TYPES_MAX.saturating_sub(wanted.len());
+    let mut kept = all[..keep].to_vec();
+    kept.retain(|choice| {
+        let is_wanted = wanted.contains(&choice.kind);
+        let stays = is_wanted || others > 0;
+        others -= usize::from(stays && !is_wanted);
+        stays
+    });
+    kept
 }
 
 fn claim(packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
     let open = bin.open.as_ref()?;
     let shape = packer.shapes.get(open.shape);
     let all: Vec<&Choice> = choices(packer, bin)?.collect();
-    let keep = keep(packer.problem, &all, &open.min_values);
+    let kept = keep(packer.problem, &all, &open.min_values);
     Some(Claim {
         pool: shape.pool,
         row: shape.row.clone(),
-        types: all[..keep].iter().map(|choice| choice.kind).collect(),
+        types: kept.iter().map(|choice| choice.kind).collect(),
         requests: bin.requests.clone(),
         pods: bin.pods.clone(),
         price: all.first()?.price,
@@ -263,7 +278,7 @@ impl Packer<'_> {
         let fits = |choice: &&Choice| holds(problem, &problem.pools[pool], **choice, &self.bins[at].requests);
         let all: Vec<&Choice> = shape.types.iter().filter(fits).collect();
         let mut grown = most.to_vec();
-        for choice in &all[..keep(problem, &all, &open.min_values)] {
+        for choice in keep(problem, &all, &open.min_values) {
             let capacity = &problem.types[choice.kind].capacity;
             let allowed = most.iter().zip(shares).map(|(most, share)| most.saturating_add(*share));
             if capacity.iter().zip(allowed).all(|(amount, allowed)| *amount <= allowed) {

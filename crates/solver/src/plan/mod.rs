@@ -24,6 +24,7 @@ mod master;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -62,7 +63,8 @@ type Group = Option<(usize, u32)>;
 
 /// A plan for the pods that an already filled packer has not placed.
 pub(crate) struct Suggestion {
-    pub(crate) demands: usize,
+    /// What a pod of each demand asks for.
+    pub(crate) demands: Rc<[Vec<i64>]>,
     pub(crate) bins: Vec<Suggested>,
     /// What its nodes cost, in 10⁻⁶ USD per hour.
     pub(crate) price: u64,
@@ -101,7 +103,8 @@ impl Planner {
         for kind in &mut kinds {
             kind.price += float(premium);
         }
-        let mut suggestion = Suggestion { demands: self.demands.len(), bins: self.reserved.clone(), price: 0 };
+        let demands = self.demands.iter().map(|demand| demand.requests.clone()).collect();
+        let mut suggestion = Suggestion { demands, bins: self.reserved.clone(), price: 0 };
         for (kind, pattern, copies) in cheapest(&self.items, &mut kinds, self.counts.clone()) {
             let (shape, choice) = self.choices[kind];
             let shape = loosest(packer, &self.demands, shape, &pattern);
@@ -358,7 +361,7 @@ fn reserved(
     asked: &[usize],
 ) -> Vec<Paid> {
     let mut all = Vec::new();
-    for one in std::rc::Rc::clone(&packer.reserved).iter() {
+    for one in Rc::clone(&packer.reserved).iter() {
         for shape in shapes(demands) {
             let Some(pinned) = packer.shapes.narrow(shape, one.pin) else { continue };
             for candidate in
