@@ -128,17 +128,34 @@ impl<'p> Packer<'p> {
         }
     }
 
-    /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
-    pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
+    /// Bins that the plan would like to buy: shape, type, and how many pods of which demand. Says whether the limits of
+    /// their pools can pay for all of them; if not, those are bought that a pod asks for first.
+    pub(crate) fn suggest(&mut self, suggestion: Suggestion) -> bool {
         self.planned = vec![Vec::new(); suggestion.demands.len()];
+        self.cursors.values_mut().for_each(|cursors| cursors.planned = 0);
+        let limits = self.limits.clone();
+        let mut whole = true;
         for (shape, meant, hold, slots) in suggestion.bins {
+            let requests = planned_requests(self.problem.resources(), &suggestion.demands, &slots);
+            let open = self.open_for(shape, &requests, Some(meant), hold);
+            let pool = self.shapes.get(shape).pool;
+            whole &= self.may_open(pool, &open);
+            self.pay(pool, &open);
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
-            let requests = planned_requests(self.problem.resources(), &suggestion.demands, &slots);
-            let open = self.open_for(shape, &requests, Some(meant), hold);
             self.bins.push(Bin::to_buy(self.problem, open, slots));
         }
+        // They are charged when they are bought.
+        self.limits = limits;
+        whole
+    }
+
+    /// What the planned bins from number `from` on that are bought were to cost.
+    pub(crate) fn planned_price(&self, from: usize) -> u64 {
+        let bought = self.bins[from..].iter().filter(|bin| !bin.pods.is_empty()).filter_map(|bin| bin.open.as_ref());
+        let prices = bought.filter(|open| open.hold.is_none()).filter_map(|open| Some(open.meant?.price));
+        prices.fold(0, u64::saturating_add)
     }
 
     /// Places on existing nodes what fits there as its first alternative asks.
@@ -152,8 +169,9 @@ impl<'p> Packer<'p> {
     }
 
     /// Places pods where the plan has slots for them. Pods with rules take whatever place they find,
-    /// since the next of them depends on it; the others wait, so as not to take planned room.
-    pub(crate) fn fill_planned(&mut self) {
+    /// since the next of them depends on it; the others wait, so as not to take planned room. Unless this is the `last`
+    /// plan, nobody buys a node that is in none.
+    pub(crate) fn fill_planned(&mut self, last: bool) {
         for pod in 0..self.problem.pods.len() {
             let class = self.problem.pods[pod];
             if self.bin_of[pod].is_some() || self.demand_of[class].is_empty() {
@@ -163,7 +181,7 @@ impl<'p> Packer<'p> {
             if free {
                 self.search(pod, class, 0, List::Planned);
             } else {
-                self.place(pod, class);
+                self.place(pod, class, last);
             }
         }
     }
@@ -182,7 +200,7 @@ impl<'p> Packer<'p> {
                 if stuck[class] == placed {
                     return true;
                 }
-                let found = self.place(*pod, class);
+                let found = self.place(*pod, class, true);
                 if found {
                     placed += 1;
                 } else {
@@ -196,16 +214,19 @@ impl<'p> Packer<'p> {
         }
     }
 
-    fn place(&mut self, pod: usize, class: usize) -> bool {
+    fn place(&mut self, pod: usize, class: usize, may_buy: bool) -> bool {
         for alternative in 0..self.ready[class].len() {
             if self.ready[class][alternative].exhausted {
                 continue;
             }
             let lists = [List::Nodes, List::Planned, List::Opened];
             if lists.into_iter().any(|list| self.search(pod, class, alternative, list))
-                || self.open(pod, class, alternative)
+                || (may_buy && self.open(pod, class, alternative))
             {
                 return true;
+            }
+            if !may_buy {
+                continue;
             }
             let of = &self.problem.classes[class].alternatives[alternative];
             self.ready[class][alternative].exhausted = of.rules.iter().all(|rule| match rule {
@@ -631,10 +652,12 @@ impl<'p> Packer<'p> {
         let bin = &self.bins[bin];
         let Some(open) = &bin.open else { return true };
         let pool = self.shapes.get(open.shape).pool;
-        !bin.pods.is_empty()
-            || (open.hold.is_none_or(|hold| self.reservations[hold] > 0)
-                && self.limits[pool].1.is_none_or(|left| left >= 1)
-                && open.most.as_ref().is_none_or(|most| self.leave(pool, most)))
+        !bin.pods.is_empty() || (open.hold.is_none_or(|hold| self.reservations[hold] > 0) && self.may_open(pool, open))
+    }
+
+    /// Whether the limits of a pool pay for one more node like this.
+    fn may_open(&self, pool: usize, open: &Open) -> bool {
+        self.limits[pool].1.is_none_or(|left| left >= 1) && open.most.as_ref().is_none_or(|most| self.leave(pool, most))
     }
 
     fn put(&mut self, pod: usize, class: usize, bin_at: usize, shape: Option<ShapeId>) {
@@ -672,18 +695,21 @@ impl<'p> Packer<'p> {
 
     /// Speaks for what a node may become, at most, of its pool's limits.
     fn charge(&mut self, bin: usize) {
-        let Some(open) = &mut self.bins[bin].open else { return };
-        let pool = self.shapes.get(open.shape).pool;
-        let (limits, nodes_left) = &mut self.limits[pool];
-        if let Some(left) = nodes_left {
-            *left -= 1;
-        }
+        let Some(open) = self.bins[bin].open.clone() else { return };
+        self.pay(self.shapes.get(open.shape).pool, &open);
         if let Some(hold) = open.hold {
             self.reservations[hold] = self.reservations[hold].saturating_sub(1);
         }
+    }
+
+    fn pay(&mut self, pool: usize, open: &Open) {
+        let (limits, nodes_left) = &mut self.limits[pool];
+        if let Some(left) = nodes_left {
+            *left = left.saturating_sub(1);
+        }
         for (limit, amount) in limits.iter_mut().zip(open.most.iter().flat_map(|most| most.iter())) {
             if let Some(limit) = limit {
-                *limit -= amount;
+                *limit = limit.saturating_sub(*amount);
             }
         }
     }

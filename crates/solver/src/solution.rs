@@ -71,12 +71,15 @@ const NODES_MAX_FACTOR: usize = 2;
 /// … by making every node dearer, at first by this part of the mean node's price, then by twice as much, and so on.
 const PREMIUM_FIRST: u64 = 16;
 const PREMIUM_STEPS: u32 = 8;
+/// So often what limits leave out of a plan is planned anew.
+const PLANS_MAX: usize = 8;
 /// A packing that costs no more than its plan by this factor (in percent) is as good as planned.
 const AS_PLANNED_PERCENT: u64 = 125;
 
 /// Places every pod that can be placed.
 ///
-/// *Price* comes first: a plan of what to buy is followed as far as it is legal. It is weighed against nodes bought as
+/// *Price* comes first: a plan of what to buy is followed as far as it is legal, and made anew for what the limits of
+/// pools leave out of it, at most [`PLANS_MAX`] times. It is weighed against nodes bought as
 /// pods come, each filled as far as any type goes: fewest pods without a place, the most important first, then the
 /// lowest price, then the fewest nodes. Where pods differ in importance and some find no place, a packing strictly in
 /// their order is weighed as well: nothing in it is given to a pod that a more important one could have used.
@@ -102,15 +105,9 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     let planner = Planner::new(problem, &mut filled);
     let mut plan = planner.plan(&filled, PREMIUM);
     let price = plan.price;
-    let follow = |filled: &Packer<'p>, plan: Suggestion| {
-        let mut packer = filled.clone();
-        packer.suggest(plan);
-        packer.fill_planned();
-        Packed::new(packer)
-    };
     let daemons = problem.pools.iter().flat_map(|pool| pool.overheads.iter()).flatten().any(|amount| *amount > 0);
     if !daemons {
-        let planned = follow(&filled, plan);
+        let (planned, price) = follow(problem, &filled, plan, PREMIUM);
         let as_planned = planned.price <= price.saturating_mul(AS_PLANNED_PERCENT) / 100;
         let is_good = as_planned && planned.unplaced.iter().all(|pods| *pods == 0);
         return if is_good { planned } else { planned.or(Packed::new(filled)) };
@@ -118,14 +115,34 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     let plain = Packed::new(filled.clone());
     let nodes_max = plain.nodes * NODES_MAX_FACTOR;
     let mut premium = price / u64::try_from(plan.bins.len().max(1)).unwrap_or(u64::MAX) / PREMIUM_FIRST + PREMIUM;
+    let mut paid = PREMIUM;
     for _ in 0..PREMIUM_STEPS {
         if plan.bins.len() <= nodes_max {
             break;
         }
-        plan = planner.plan(&filled, premium);
+        paid = premium;
+        plan = planner.plan(&filled, paid);
         premium = premium.saturating_mul(2);
     }
-    follow(&filled, plan).or(plain)
+    follow(problem, &filled, plan, paid).0.or(plain)
+}
+
+/// A packing that follows a plan, and what the plan costs. What the limits of pools leave out of it is planned anew,
+/// for what is left then of them and of the pods: the next pool's turn comes when the one before it is used up.
+fn follow<'p>(problem: &'p Problem, filled: &Packer<'p>, plan: Suggestion, premium: u64) -> (Packed<'p>, u64) {
+    let mut packer = filled.clone();
+    let (mut plan, mut price) = (plan, 0_u64);
+    for round in 1..=PLANS_MAX {
+        let (bins, placed, whole_price) = (packer.bins.len(), packer.order.len(), plan.price);
+        let is_last = packer.suggest(plan) || round == PLANS_MAX;
+        packer.fill_planned(is_last);
+        price = price.saturating_add(if is_last { whole_price } else { packer.planned_price(bins) });
+        if is_last || packer.order.len() == placed {
+            break;
+        }
+        plan = Planner::new(problem, &mut packer).plan(&packer, premium);
+    }
+    (Packed::new(packer), price)
 }
 
 /// Every pod that finds a place has one.

@@ -166,6 +166,7 @@ struct Demand {
 }
 
 fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
+    packer.demand_of.iter_mut().for_each(Vec::clear);
     let mut waiting = vec![0_u32; problem.classes.len()];
     for (pod, class) in problem.pods.iter().enumerate() {
         waiting[*class] += u32::from(packer.bin_of[pod].is_none());
@@ -340,7 +341,8 @@ fn candidates(problem: &Problem, packer: &Packer<'_>, shape: ShapeId, asked: &[u
         let room = asked.iter().map(|at| float(room[*at])).collect();
         fits.then(|| Candidate { shape, choice: *choice, room, price: float(choice.price) })
     };
-    of.types.iter().filter_map(candidate).collect()
+    let within = of.types.iter().filter(|choice| packer.within_limits(of.pool, choice.kind));
+    within.filter_map(candidate).collect()
 }
 
 /// A node of this shape takes every demand whose labels it meets already.
