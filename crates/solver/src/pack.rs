@@ -186,6 +186,17 @@ impl<'p> Packer<'p> {
         }
     }
 
+    /// Places pods without rules of their own beside those that are placed.
+    pub(crate) fn fill_opened(&mut self) {
+        for pod in 0..self.problem.pods.len() {
+            let class = self.problem.pods[pod];
+            let alternatives = &self.problem.classes[class].alternatives;
+            if self.bin_of[pod].is_none() && alternatives.first().is_some_and(|of| of.rules.is_empty()) {
+                self.search(pod, class, 0, List::Opened);
+            }
+        }
+    }
+
     /// Places every pod that has no place yet, again and again while that gets further.
     pub(crate) fn fill(&mut self) {
         let mut waiting: Vec<usize> = (0..self.problem.pods.len()).filter(|pod| self.bin_of[*pod].is_none()).collect();

@@ -2,7 +2,7 @@
 
 use crate::bin::{Bin, needed, values};
 use crate::pack::Packer;
-use crate::plan::{Planner, Suggestion};
+use crate::plan::{PLANS_MAX, Planner, Suggestion};
 use crate::problem::Problem;
 use crate::row::Row;
 use crate::shape::{Choice, holds};
@@ -71,8 +71,6 @@ const NODES_MAX_FACTOR: usize = 2;
 /// … by making every node dearer, at first by this part of the mean node's price, then by twice as much, and so on.
 const PREMIUM_FIRST: u64 = 16;
 const PREMIUM_STEPS: u32 = 8;
-/// So often what limits leave out of a plan is planned anew.
-const PLANS_MAX: usize = 8;
 /// A packing that costs no more than its plan by this factor (in percent) is as good as planned.
 const AS_PLANNED_PERCENT: u64 = 125;
 
@@ -115,9 +113,11 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     let plain = Packed::new(filled.clone());
     let nodes_max = plain.nodes * NODES_MAX_FACTOR;
     let mut premium = price / u64::try_from(plan.bins.len().max(1)).unwrap_or(u64::MAX) / PREMIUM_FIRST + PREMIUM;
+    let is_whole = plan.beyond == 0;
     let mut paid = PREMIUM;
     for _ in 0..PREMIUM_STEPS {
-        if plan.bins.len() <= nodes_max {
+        let few = |nodes: usize| nodes <= nodes_max;
+        if few(plan.bins.len()) && (is_whole || few(follow(problem, &filled, plan.clone(), paid).0.nodes)) {
             break;
         }
         paid = premium;
@@ -127,19 +127,21 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     follow(problem, &filled, plan, paid).0.or(plain)
 }
 
-/// A packing that follows a plan, and what the plan costs. What the limits of pools leave out of it is planned anew,
-/// for what is left then of them and of the pods: the next pool's turn comes when the one before it is used up.
+/// A packing that follows a plan, and what the plan costs. What limits or the number of demands leave out of it is planned
+/// anew, for what is left then: a pool's turn comes when the one before it is used up, and what fits beside the pods
+/// that are placed needs no plan.
 fn follow<'p>(problem: &'p Problem, filled: &Packer<'p>, plan: Suggestion, premium: u64) -> (Packed<'p>, u64) {
     let mut packer = filled.clone();
     let (mut plan, mut price) = (plan, 0_u64);
     for round in 1..=PLANS_MAX {
-        let (bins, placed, whole_price) = (packer.bins.len(), packer.order.len(), plan.price);
-        let is_last = packer.suggest(plan) || round == PLANS_MAX;
+        let (bins, placed, beyond, whole_price) = (packer.bins.len(), packer.order.len(), plan.beyond, plan.price);
+        let is_last = packer.suggest(plan) && beyond == 0 || round == PLANS_MAX;
         packer.fill_planned(is_last);
         price = price.saturating_add(if is_last { whole_price } else { packer.planned_price(bins) });
         if is_last || packer.order.len() == placed {
             break;
         }
+        packer.fill_opened();
         plan = Planner::new(problem, &mut packer).plan(&packer, premium);
     }
     (Packed::new(packer), price)

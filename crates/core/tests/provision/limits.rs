@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, kind, waiting};
 
-fn twice_as_dear(kind: &InstanceType) -> Arc<InstanceType> {
+pub(crate) fn twice_as_dear(kind: &InstanceType) -> Arc<InstanceType> {
     let mut kind = kind.clone();
     for offering in &mut kind.offerings {
         offering.price *= 2;

@@ -22,6 +22,7 @@ mod priority;
 #[cfg(test)]
 mod reserved;
 #[cfg(test)]
+mod sizes;
 mod starved;
 #[cfg(test)]
 mod verdicts;
