@@ -1,4 +1,4 @@
-//! `cargo xtask bench scheduling`: our scheduler and Karpenter's own on the same inputs, in one run, in one table.
+//! `cargo xtask bench drain`: see there. `cargo xtask bench scheduling`: our scheduler and Karpenter's own on the same inputs, in one run, in one table.
 //!
 //! ```text
 //! diverse, real ─▶ Input (a file) ─▶ karpenter-bench (ours)      ─▶ Measured ─▶ table, JSON
@@ -8,6 +8,7 @@
 
 mod bound;
 mod diverse;
+mod drain;
 mod real;
 mod report;
 mod sides;
@@ -29,6 +30,10 @@ pub(crate) enum Bench {
     /// Needs Rust and Go; the first run builds Karpenter's scheduler (minutes, once). Without --full the peer is spared the
     /// inputs on which it needs more than some minutes; ours runs on all of them.
     Scheduling(Scheduling),
+    /// Every node of a large cluster is deleted at once: evictions per second, requests and memory.
+    ///
+    /// Needs Rust, Go and Python, some minutes and some GB of memory for the control plane.
+    Drain(drain::Drain),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +78,10 @@ struct Case {
 type Make = Box<dyn Fn(&str) -> anyhow::Result<Input>>;
 
 pub(crate) fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
-    let Bench::Scheduling(wanted) = bench;
+    let wanted = match bench {
+        Bench::Scheduling(wanted) => wanted,
+        Bench::Drain(wanted) => return drain::run(root, wanted),
+    };
     let mut cases = diverse::cases();
     cases.extend(real::cases(root));
     let cases = chosen(cases, wanted.only.as_deref())?;

@@ -514,12 +514,13 @@ fn cheapest(items: &[Item], kinds: &mut [Kind], mut counts: Vec<u32>) -> Vec<Bou
         let plan = buy(items, kinds, &values, counts.clone(), &mut filler);
         let columns: Vec<Column> = plan.bought.iter().map(|(kind, pattern, _)| column(kinds, *kind, pattern)).collect();
         best = best.min(plan);
-        if !master.offer_all(&columns) {
+        if !master.offer_once(&columns) {
             break;
         }
         if round > 0 && best.cost <= master.cost() * GOOD_ENOUGH {
             return best.bought;
         }
+        master.offer_all(&columns);
         follow(&mut values, &master.duals);
     }
     let mut generated = 0;
