@@ -17,9 +17,6 @@ use crate::resources;
 use crate::world::PodState;
 use crate::{Decision, Fact, Observation, Timestamp, World};
 
-/// Instance types a claim may list, cheapest first.
-const TYPES_MAX: usize = 600;
-
 pub(super) fn act<C>(
     world: &World,
     interned: &Interned<'_>,
@@ -279,7 +276,7 @@ fn requirements(interned: &Interned<'_>, claim: &Claim, mut all: Vec<Requirement
         spec.min_values = spec.min_values.map(|own| own.min(reached)).filter(|count| *count > 0);
     }
     let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
-    let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();
+    let types = claim.types.iter().map(|kind| interned.types[*kind].name.clone()).collect();
     let instance_types = RequirementSpec {
         key: keys::INSTANCE_TYPE.to_owned(),
         operator: Operator::In,
