@@ -19,6 +19,8 @@ pub enum Illegal {
     Port { pod: usize },
     /// More nodes of reserved capacity than are left.
     OverReservation(usize),
+    /// The types on a claim's list name fewer values of a key than its pool wants.
+    MinValues { claim: usize, key: usize },
     /// A pool grew beyond its limit of a resource.
     OverLimit { pool: usize, resource: usize },
 }
@@ -91,6 +93,14 @@ impl Solution {
             }
             if claim.types.is_empty() || claim.price == u64::MAX {
                 return Err(Illegal::ClaimUnbuyable(at));
+            }
+            for (number, (key, wanted)) in pool.min_values.iter().enumerate() {
+                let held = claim.min_values.get(number).map_or(0, |(_, held)| *held);
+                let rows = claim.types.iter().map(|kind| &problem.types[*kind].row);
+                let there = problem.layout.distinct(rows, *key);
+                if there < held || (held < *wanted && !problem.relax_min_values) {
+                    return Err(Illegal::MinValues { claim: at, key: *key });
+                }
             }
             for (resource, limit) in limits[claim.pool].iter_mut().enumerate() {
                 let most = claim.types.iter().map(|kind| problem.types[*kind].capacity[resource]).max().unwrap_or(0);

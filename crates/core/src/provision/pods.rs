@@ -1,12 +1,13 @@
 //! Which pods a round is for, and what their specs ask of a node.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::requirements::{Requirement, Requirements};
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::world::{ClaimState, Digest, NodeState, PodState};
 use crate::{Timestamp, World};
 
@@ -17,26 +18,21 @@ const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 /// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
-    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world)).collect();
+    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
     all.retain(|pod| !is_expected(world, pod, now));
-    all.sort_by(|a, b| {
-        let amount = |pod: &PodState, name: &str| pod.requests().get(name);
-        let created = |pod: &PodState| pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        b.priority()
-            .cmp(&a.priority())
-            .then_with(|| amount(b, "cpu").cmp(&amount(a, "cpu")))
-            .then_with(|| amount(b, "memory").cmp(&amount(a, "memory")))
-            .then_with(|| created(a).cmp(&created(b)))
-            .then_with(|| a.uid().cmp(b.uid()))
+    all.sort_by_cached_key(|pod| {
+        let amount = |name: &str| Reverse(pod.requests().get(name));
+        let created = pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        (Reverse(pod.priority()), amount(resources::CPU), amount(resources::MEMORY), created, pod.uid())
     });
     all
 }
 
 /// Pods of nodes that are being deleted, as far as they can leave.
-fn leaving(world: &World) -> impl Iterator<Item = &PodState> {
+fn leaving(world: &World, now: Timestamp) -> impl Iterator<Item = &PodState> {
     let ending = world.nodes.values().filter(|node| world.is_ending(node));
     let pods = ending.flat_map(|node| world.pods_on(node.name()));
-    pods.filter(|pod| world.is_leaving(pod) && world.may_leave(pod))
+    pods.filter(move |pod| world.is_leaving(pod) && world.may_leave(pod, now))
 }
 
 /// On a claim whose node is still to come or to start, or on a node that the scheduler has not looked at yet. A pod that
@@ -134,7 +130,7 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
         for one in node.iter().flat_map(|n| n.preferred_during_scheduling_ignored_during_execution.iter().flatten()) {
             preferred.push((one.weight, term(&one.preference)?));
         }
-        preferred.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        preferred.sort_by_key(|(weight, _)| Reverse(*weight));
         together = super::problem::preferred_affinity(of).len();
         apart = super::problem::preferred_anti_affinity(of).len();
         soft = of.spreads.iter().filter(|spread| spread.when_unsatisfiable != "DoNotSchedule").count();

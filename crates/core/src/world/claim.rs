@@ -118,6 +118,10 @@ impl ClaimState {
         self.claim.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
 
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.claim.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     pub fn is_deleting(&self) -> bool {
         self.claim.metadata.deletion_timestamp.is_some()
     }

@@ -69,8 +69,8 @@ impl World {
     }
 
     /// Nothing keeps a pod from being evicted now. (One that is on its way out already is kept by nothing.)
-    pub fn may_leave(&self, pod: &PodState) -> bool {
-        pod.is_terminating() || !(pod.must_stay() || self.budgets.values().any(|budget| blocks(budget, pod)))
+    pub fn may_leave(&self, pod: &PodState, now: Timestamp) -> bool {
+        pod.is_terminating() || !(pod.must_stay(now) || self.budgets.values().any(|budget| blocks(budget, pod)))
     }
 
     /// By node name: whether it is being deleted, before something is applied.
@@ -88,7 +88,8 @@ impl World {
     /// A budget that holds no pod any longer lets those that have to leave be planned.
     pub(super) fn budget_changed(&mut self, now: Timestamp) {
         let some_leave = self.nodes.values().any(|node| {
-            self.is_ending(node) && self.pods_on(node.name()).any(|pod| self.is_leaving(pod) && self.may_leave(pod))
+            self.is_ending(node)
+                && self.pods_on(node.name()).any(|pod| self.is_leaving(pod) && self.may_leave(pod, now))
         });
         if some_leave {
             self.batch.trigger(now);

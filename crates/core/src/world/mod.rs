@@ -12,10 +12,12 @@ mod batch;
 mod claim;
 mod digest;
 mod flights;
+mod health;
 mod leaving;
 mod node;
 mod nominations;
 mod pod;
+mod pod_events;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -39,13 +41,15 @@ pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
 pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
-pub(crate) use flights::EVICT;
-pub use flights::Flights;
+pub use flights::{EVICT, EXPEL, Flights};
+pub use health::Health;
+pub(crate) use health::{LAUNCH_TTL, REGISTRATION_TTL};
 pub use leaving::Vacated;
 pub use node::NodeState;
 pub use nominations::{Nomination, Nominations};
 pub(crate) use pod::template_requests;
-pub use pod::{PodKey, PodState};
+pub use pod::{DoNotDisrupt, PodKey, PodState};
+use pod_events::on_node;
 pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
@@ -85,6 +89,10 @@ pub struct World {
     pub terminating: BTreeMap<String, Terminating>,
     /// When this process last wrote a pool's status.
     pub pool_counted: BTreeMap<String, Timestamp>,
+    /// How the latest launches of each pool ended.
+    pub health: BTreeMap<String, Health>,
+    /// By node: when a pod was last bound to it, ended or was told to.
+    pub pod_events: BTreeMap<String, Timestamp>,
     listed: BTreeSet<Kind>,
     digests: digest::Digests,
 }
@@ -193,6 +201,7 @@ impl World {
                 if matters {
                     self.batch.retry(now);
                 }
+                self.pool_turned(&name, &pool);
                 self.pools.insert(name, *pool);
             }
             Object::NodeClaim(claim) => {
@@ -212,7 +221,8 @@ impl World {
             part @ (Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
-            | Object::CsiNode(_)) => {
+            | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)) => {
                 if self.storage.applied(&part) {
                     self.batch.retry(now);
                 }
@@ -255,12 +265,18 @@ impl World {
         }
         let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
         let nodes = provider_id.as_ref().and_then(|id| self.nodes_by_provider_id.get(id)).cloned().unwrap_or_default();
+        let known = self.claims.get(&name).filter(|known| known.claim.metadata.uid == claim.metadata.uid);
+        if known.is_some_and(|known| is_older(&claim.metadata, &known.claim.metadata)) {
+            return;
+        }
+        if let Some((pool, launch)) = known.and_then(|known| self.launch_ended(&known.claim, &claim, now)) {
+            self.health.entry(pool).or_default().record(launch);
+        }
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
             // One that this process has just created was never launched: no look-up needed.
             Some(planned) if planned.is_planned() => *planned = ClaimState::new(claim, true, now),
-            Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
             Some(known) if known.claim.metadata.uid == claim.metadata.uid => {
                 let was_settled = known.is_settled();
                 known.update(claim);
@@ -287,12 +303,13 @@ impl World {
         if known.is_some_and(|known| is_older(&state.pod.metadata, &known.pod.metadata)) {
             return;
         }
+        let event = self.pod_event(known, &state, now);
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
         // Planned once: it is nominated from then on, until it is on its way out.
-        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known, now));
         let is_leaving = self.is_leaving(&state);
-        if is_leaving && !was_leaving && self.may_leave(&state) {
+        if is_leaving && !was_leaving && self.may_leave(&state, now) {
             self.batch.trigger(now);
         }
         let freed =
@@ -323,6 +340,7 @@ impl World {
         if freed {
             self.batch.retry(now);
         }
+        self.note_pod_event(event);
         self.pods.insert(key, state);
     }
 
@@ -337,6 +355,7 @@ impl World {
             Object::Node(node) => {
                 if let Some(name) = &node.metadata.name {
                     self.node_deleted(name);
+                    self.pod_events.remove(name);
                     self.batch.retry(now);
                 }
             }
@@ -344,6 +363,7 @@ impl World {
                 if let Some(name) = &pool.metadata.name {
                     self.pools.remove(name);
                     self.pool_counted.remove(name);
+                    self.health.remove(name);
                 }
             }
             Object::NodeClaim(claim) => {
@@ -355,6 +375,7 @@ impl World {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
             }
+            Object::VolumeAttachment(_) => self.storage.deleted(object),
             Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
@@ -382,6 +403,7 @@ impl World {
 
     fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
         if let Some(pod) = self.pods.remove(key) {
+            self.note_pod_event(on_node(&pod).map(|node| (node, now)));
             self.vacate(&pod, now);
             if let Some(node) = pod.node_name().map(str::to_owned) {
                 self.unindex_pod(&node, key);
@@ -466,9 +488,13 @@ impl World {
             Kind::Node => {
                 for name in absent(self.nodes.keys(), &names) {
                     self.node_deleted(&name);
+                    self.pod_events.remove(&name);
                 }
             }
-            Kind::NodePool => self.pools.retain(|name, _| names.contains(name.as_str())),
+            Kind::NodePool => {
+                self.pools.retain(|name, _| names.contains(name.as_str()));
+                self.health.retain(|name, _| names.contains(name.as_str()));
+            }
             Kind::NodeClaim => {
                 // The list may be older than what is being created.
                 let there = self.claims.iter().filter(|(_, state)| !state.is_planned()).map(|(name, _)| name);
@@ -485,7 +511,11 @@ impl World {
             }
             Kind::NodeClass => {}
             Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
-            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+            Kind::PersistentVolumeClaim
+            | Kind::PersistentVolume
+            | Kind::StorageClass
+            | Kind::CsiNode
+            | Kind::VolumeAttachment => {
                 self.storage.listed(kind, &names);
             }
         }
@@ -555,6 +585,7 @@ impl World {
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
             | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)
             | Object::Namespace(_)
             | Object::PodDisruptionBudget(_)
             | Object::Selecting(_) => false,

@@ -12,6 +12,7 @@ mod leaving;
 mod legal;
 #[cfg(test)]
 mod limits;
+mod min_values;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod priority;
 #[cfg(test)]
 mod reserved;
 #[cfg(test)]
+mod sizes;
 mod starved;
 #[cfg(test)]
 mod verdicts;
