@@ -114,7 +114,8 @@ impl Wire {
             found.parameters.extend(told.into_iter().filter_map(|one| Some((one.name?, one.value?))));
         }
         let ids: Vec<String> = found.parameters.values().cloned().collect();
-        let named = (!ids.is_empty()).then(|| ImageQuery { ids, ..ImageQuery::default() });
+        let filters = Filters::from([("state".to_owned(), vec!["available".to_owned()])]);
+        let named = (!ids.is_empty()).then(|| ImageQuery { ids, filters, ..ImageQuery::default() });
         for query in named.into_iter().chain(queries) {
             found.images.extend(self.describe_images(query).await?);
         }

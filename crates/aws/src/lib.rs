@@ -16,6 +16,7 @@ pub mod report;
 mod ami;
 mod capacity;
 mod class;
+mod hash;
 mod labels;
 mod launch;
 mod outcome;
@@ -23,6 +24,8 @@ mod polls;
 mod prices;
 mod profiles;
 mod template;
+#[cfg(test)]
+mod testing;
 mod trial;
 
 use std::collections::BTreeMap;

@@ -7,9 +7,9 @@ use karpenter_core::fact::About;
 use karpenter_core::{Decision, Fact, World, conditions};
 use serde_json::json;
 
-use crate::Aws;
 use crate::call::{Call, Filters};
 use crate::class::Class;
+use crate::{Aws, hash};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -97,6 +97,7 @@ impl Aws {
             decision.kube(world, now, ActionKey::new(subject, "write"), write);
             return;
         }
+        hash::restamp(world, class, self.cluster_ca(), now, decision);
         let kubernetes = self.cluster().map(|cluster| cluster.version.as_str());
         let (due, next) = class.polls(&self.settings, kubernetes, now);
         for (verb, call) in due {
