@@ -7,6 +7,8 @@ mod al2023;
 mod bottlerocket;
 mod custom;
 mod flags;
+#[cfg(test)]
+mod golden;
 mod mime;
 mod windows;
 
