@@ -126,7 +126,7 @@ fn plant(stage: &Stage) -> anyhow::Result<BTreeMap<String, String>> {
         for node in document.descendants().filter(|node| node.tag_name().name() == item) {
             let parent = node.parent().context("a parent")?;
             let tags = parent.descendants().filter(|tag| tag.text() == Some("Name"));
-            let value = tags.filter_map(|key| key.next_sibling_element()?.text()).next();
+            let value = tags.into_iter().find_map(|key| key.next_sibling_element()?.text());
             if let (Some(id), Some(name)) = (node.text(), value) {
                 ids.insert(id.to_owned(), format!("${name}"));
             }

@@ -16,13 +16,14 @@ pub mod report;
 mod ami;
 mod capacity;
 mod class;
-mod hash;
 mod labels;
 mod launch;
 mod outcome;
 mod polls;
 mod prices;
 mod profiles;
+mod repair;
+mod stamp;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -33,7 +34,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, RepairPolicy,
+};
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
@@ -372,6 +375,10 @@ impl Cloud for Aws {
         let mut filters = self.owned();
         filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
         Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+    }
+
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &repair::POLICIES
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
