@@ -335,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_user_data_is_that_of_the_text() {
+        for own in ["", "a", "ab", "abc", "abcd"] {
+            let made = of(&json!({ "amiFamily": "Custom", "userData": own }), &json!({}));
+            assert_eq!(made.user_data_bytes(), own.len(), "{own:?}");
+        }
+    }
+
+    #[test]
     fn sizes_of_volumes_are_rounded_up() {
         let gib = |size: &str| {
             device(String::new(), Some(&ApiDevice { volume_size: Some(size.into()), ..ApiDevice::default() }))
