@@ -314,6 +314,10 @@ mod tests {
             (json!({ "evictionHard": { "memory.available": 5 } }), "expected a map of texts"),
             (json!({ "evictionHard": { "memory.free": "5%" } }), "found \"memory.free\", expected signals of"),
             (json!({ "evictionHard": { "memory.available": "101%" } }), "spec.kubelet.evictionHard[memory.available]"),
+            (
+                json!({ "evictionMinimumReclaim": { "disk": "1Gi" } }),
+                "spec.kubelet.evictionMinimumReclaim: found \"disk\"",
+            ),
             (json!({ "evictionHard": { "memory.available": "-1Gi" } }), "a quantity from 0 up"),
             (json!({ "evictionSoft": { "pid.available": "5%" } }), "the same signal in evictionSoftGracePeriod"),
             (json!({ "evictionSoftGracePeriod": { "pid.available": "5m" } }), "the same signal in evictionSoft"),
