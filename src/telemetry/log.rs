@@ -45,6 +45,11 @@ pub(super) fn write(fact: &Fact) {
         Fact::PoolWithoutInstanceTypes { pool, message } => {
             warn!(nodepool = pool.name, reason = message, "no instance type fits the NodePool");
         }
+        // From nine tenths of the limit on.
+        Fact::UserData { class, bytes, most } if bytes * 10 >= most * 9 => {
+            warn!(ec2nodeclass = class, bytes, most, "user data is near EC2's limit");
+        }
+        Fact::UserData { class, bytes, .. } => tracing::debug!(ec2nodeclass = class, bytes, "user data is rendered"),
         Fact::ClaimPlanned { claim, pool, pods, cheapest, instance_types } => {
             let price = cheapest.map(dollars);
             info!(nodeclaim = claim, nodepool = pool, pods, instance_types, price, "create NodeClaim");

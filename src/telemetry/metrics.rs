@@ -19,6 +19,7 @@ pub(super) struct Metrics {
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
     leaving: IntGauge,
+    user_data: IntGaugeVec,
     synced: IntGauge,
     turns: Histogram,
 }
@@ -86,6 +87,16 @@ impl Metrics {
                 registry,
                 IntGauge::new("karpenter_rs_pods_leaving", "Evictions and deletions of pods that are under way.")?,
             )?,
+            user_data: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "karpenter_ec2nodeclasses_userdata_bytes",
+                        "User data of an EC2NodeClass's nodes, in bytes.",
+                    ),
+                    &["nodeclass"],
+                )?,
+            )?,
             synced: register(
                 registry,
                 IntGauge::new("karpenter_cluster_state_synced", "1 once every watched kind was listed.")?,
@@ -119,6 +130,9 @@ impl Metrics {
             }
             Fact::PodEvicted { reason, .. } | Fact::PodExpelled { reason, .. } => {
                 self.pods_drained.with_label_values(&[reason.as_str()]).inc();
+            }
+            Fact::UserData { class, bytes, .. } => {
+                self.user_data.with_label_values(&[class]).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
             }
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();

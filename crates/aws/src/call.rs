@@ -212,6 +212,14 @@ pub struct LaunchTemplate {
     pub template_tags: BTreeMap<String, String>,
 }
 
+impl LaunchTemplate {
+    /// The size that EC2 limits: that of the decoded user data.
+    pub(crate) fn user_data_bytes(&self) -> usize {
+        let padding = self.user_data.bytes().rev().take_while(|byte| *byte == b'=').count();
+        (self.user_data.len() / 4 * 3).saturating_sub(padding)
+    }
+}
+
 /// How instances use reservations of capacity.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum ReservationUse {

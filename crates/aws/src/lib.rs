@@ -25,6 +25,8 @@ mod profiles;
 mod repair;
 mod stamp;
 mod template;
+#[cfg(test)]
+mod testing;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -401,4 +403,22 @@ fn hash_name(content: &str) -> String {
 /// An answer that says the call is not allowed will not be better in a moment.
 fn is_capacity_error(error: &CallError) -> bool {
     outcome::is_capacity_code(&error.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{aws, class};
+    use serde_json::json;
+
+    #[test]
+    fn a_class_that_a_complete_list_lacks_is_gone() {
+        let mut aws = aws();
+        for name in ["kept", "gone"] {
+            aws.node_class_applied(class(&json!({ "metadata": { "name": name } })), Timestamp::UNIX_EPOCH);
+        }
+        aws.node_classes_listed(&["kept".to_owned()]);
+        assert_eq!(aws.node_class("gone"), NodeClassState::NotFound);
+        assert_eq!(aws.node_class("kept"), NodeClassState::Unknown);
+    }
 }

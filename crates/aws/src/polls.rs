@@ -7,9 +7,9 @@ use karpenter_core::fact::About;
 use karpenter_core::{Decision, Fact, World, conditions};
 use serde_json::json;
 
-use crate::call::{Call, Filters};
+use crate::call::{Call, Filters, Trial};
 use crate::class::Class;
-use crate::{Aws, stamp};
+use crate::{Aws, ami, stamp};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -111,17 +111,7 @@ impl Aws {
         let trial = self.trial(world, class, &draft);
         let inputs = trial.as_ref().map(|trial| trial.inputs.clone());
         if let Some(trial) = trial {
-            match class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
-                Some(until) => decision.wake(until),
-                None => {
-                    decision.cloud(
-                        world,
-                        now,
-                        ActionKey::new(subject.clone(), "validate"),
-                        Call::Validate(Box::new(trial)),
-                    );
-                }
-            }
+            try_out(world, class, trial, now, decision);
         }
         let status = class.status(&self.settings, self.cluster(), draft, inputs.as_deref(), now);
         if class.object.status.as_ref() != Some(&status) {
@@ -183,6 +173,19 @@ impl Aws {
         let message = format!("Finalizer {} removed", keys::EC2_NODE_CLASS_FINALIZER);
         let told = Fact::Event { object: about(class), warning: false, reason: "Finalized", message };
         decision.kube_then(world, now, ActionKey::new(subject, "write"), write, vec![told]);
+    }
+}
+
+/// Makes the trial unless its answer is known still.
+fn try_out(world: &World, class: &Class, trial: Trial, now: Timestamp, decision: &mut Decision<Call>) {
+    if let Some(until) = class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
+        decision.wake(until);
+        return;
+    }
+    let bytes = trial.template.user_data_bytes();
+    let key = ActionKey::new(format!("EC2NodeClass/{}", class.name()), "validate");
+    if decision.cloud(world, now, key, Call::Validate(Box::new(trial))) {
+        decision.facts.push(Fact::UserData { class: class.name().to_owned(), bytes, most: ami::USER_DATA_MAX });
     }
 }
 

@@ -219,3 +219,137 @@ fn metadata(options: &ApiMetadata, region: &str) -> MetadataOptions {
         http_tokens: options.http_tokens.clone().unwrap_or_else(|| "required".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use serde_json::{Value, json};
+
+    /// The template of a class with this spec, for a claim that asks for these resources.
+    fn template(
+        spec: &Value,
+        requests: &Value,
+        cluster: &Cluster,
+        settings: &AwsSettings,
+        shape: &Shape,
+    ) -> LaunchTemplate {
+        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let mut claim = testing::claim(&json!({ "labels": { keys::NODEPOOL: "general" } }));
+        claim.spec.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
+        let content = Content {
+            settings,
+            class: &class,
+            status: &Ec2NodeClassStatus::default(),
+            cluster,
+            claim: Some(&claim),
+            capacity_type: CapacityType::OnDemand,
+            tenancy: "default",
+        };
+        let mut shape = shape.clone();
+        let capacity: Resources = [(PODS, shape.max_pods), (EFA, 4)].into_iter().collect();
+        shape.efa = content.shape(&capacity).efa;
+        content.template(&AmiStatus { id: "ami-1".into(), ..AmiStatus::default() }, &shape).unwrap()
+    }
+
+    fn cluster(ipv6: bool) -> Cluster {
+        Cluster {
+            endpoint: "https://api.example".into(),
+            certificate_authority: "Q0E=".into(),
+            service_ipv4_cidr: (!ipv6).then(|| "10.100.0.0/16".to_owned()),
+            service_ipv6_cidr: ipv6.then(|| "fd00:10::/108".to_owned()),
+            version: "1.36".into(),
+        }
+    }
+
+    fn of(spec: &Value, requests: &Value) -> LaunchTemplate {
+        let shape = Shape { max_pods: 29, ..Shape::default() };
+        template(spec, requests, &cluster(false), &AwsSettings::default(), &shape)
+    }
+
+    #[test]
+    fn efa_gets_an_interface_on_every_card_but_only_for_those_who_ask() {
+        let told = |template: &LaunchTemplate| {
+            template.interfaces.iter().map(|i| (i.card, i.device, i.kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&of(&json!({}), &json!({ "cpu": "1" }))), []);
+        let asked = json!({ EFA: "1" });
+        let cards = [(0, 0, "efa"), (1, 1, "efa"), (2, 1, "efa"), (3, 1, "efa")];
+        assert_eq!(told(&of(&json!({}), &asked)), cards);
+        let own = json!({ "networkInterfaces": [
+            { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
+            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "efa-only" },
+        ]});
+        assert_eq!(told(&of(&own, &asked)), [(0, 0, "interface"), (0, 1, "efa-only")], "the class's own go before");
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_left_to_ec2() {
+        let plain = of(&json!({}), &json!({}));
+        assert_eq!((plain.tenancy, plain.placement_group, plain.ip_prefix_count), (None, None, None));
+        assert_eq!((plain.enclave, plain.market, plain.reservation), (false, None, ReservationUse::Any));
+        assert!(of(&json!({}), &json!({ ENCLAVE: "1" })).enclave);
+        assert_eq!(of(&json!({ "ipPrefixCount": 0 }), &json!({})).ip_prefix_count, None);
+    }
+
+    #[test]
+    fn reserved_capacity_is_used_by_those_who_name_it_and_by_nobody_else() {
+        let settings = AwsSettings { reserved_capacity: true, ..AwsSettings::default() };
+        let of = |reservation| {
+            let shape = Shape { reservation, ..Shape::default() };
+            let made = template(&json!({}), &json!({}), &cluster(false), &settings, &shape);
+            (made.reservation, made.market)
+        };
+        assert_eq!(of(None), (ReservationUse::None, None));
+        let block = Some(("cr-1".to_owned(), Some("capacity-block")));
+        assert_eq!(of(block), (ReservationUse::Target("cr-1".into()), Some("capacity-block")));
+    }
+
+    #[test]
+    fn an_isolated_region_is_not_told_of_ipv6_and_an_ipv6_cluster_has_ipv6_nodes() {
+        let shape = Shape::default();
+        let of = |region: &str, ipv6| {
+            let settings = AwsSettings { region: region.into(), ..AwsSettings::default() };
+            let made = template(&json!({}), &json!({}), &cluster(ipv6), &settings, &shape);
+            (made.metadata.http_protocol_ipv6, made.ipv6)
+        };
+        assert_eq!(of("us-west-2", false), (Some("disabled".into()), false));
+        assert_eq!(of("us-west-2", true), (Some("disabled".into()), true));
+        assert_eq!(of("us-iso-east-1", false), (None, false));
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_name_and_other_content_another() {
+        let name = |spec: &Value| of(spec, &json!({})).name;
+        let plain = name(&json!({}));
+        assert!(plain.starts_with("karpenter.k8s.aws/"), "{plain}");
+        assert_eq!(name(&json!({})), plain);
+        for other in [
+            json!({ "detailedMonitoring": true }),
+            json!({ "userData": "echo" }),
+            json!({ "tags": { "a": "b" } }),
+            json!({ "blockDeviceMappings": [{ "deviceName": "/dev/xvda", "ebs": { "volumeSize": "1Gi" } }] }),
+        ] {
+            assert_ne!(name(&other), plain, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_size_of_user_data_is_that_of_the_text() {
+        for own in ["", "a", "ab", "abc", "abcd"] {
+            let made = of(&json!({ "amiFamily": "Custom", "userData": own }), &json!({}));
+            assert_eq!(made.user_data_bytes(), own.len(), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_volumes_are_rounded_up() {
+        let gib = |size: &str| {
+            device(String::new(), Some(&ApiDevice { volume_size: Some(size.into()), ..ApiDevice::default() }))
+                .volume_size_gib
+        };
+        for (size, expected) in [("20Gi", 20), ("50G", 47), ("1Ti", 1024), ("1T", 932)] {
+            assert_eq!(gib(size), Some(expected), "{size}");
+        }
+    }
+}

@@ -151,6 +151,12 @@ pub enum Fact {
         failure: String,
         failures: u32,
     },
+    /// How much user data the nodes of a class get, decoded.
+    UserData {
+        class: String,
+        bytes: usize,
+        most: usize,
+    },
     /// An event without a fact of its own: AWS knowledge reports through this.
     Event {
         object: About,
