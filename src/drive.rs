@@ -136,9 +136,13 @@ impl Driver {
                 self.telemetry.tell(fact);
             }
         }
+        self.telemetry.ended(&key, outcome.as_ref().err());
         let failure = outcome.as_ref().err().map(ToString::to_string);
-        // Somebody else wrote first, or a budget holds: daily bread, not news.
-        let quiet = matches!(outcome, Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded));
+        // Somebody else wrote first, or it is gone, or a budget holds: daily bread, not news.
+        let quiet = matches!(
+            outcome,
+            Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::NotFound(_) | Failure::Overloaded)
+        );
         let action = key.to_string();
         self.world.apply(Observation::Done { key: key.clone(), outcome }, now);
         if let Some(failure) = failure.filter(|_| !quiet) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use karpenter_core::fact::Home;
-use karpenter_core::{Fact, World};
+use karpenter_core::world::EVICT;
+use karpenter_core::{ActionKey, Fact, Failure, World};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 pub(super) struct Metrics {
@@ -15,6 +16,7 @@ pub(super) struct Metrics {
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
     pods_drained: IntCounterVec,
+    eviction_requests: IntCounterVec,
     errors: IntCounterVec,
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
@@ -70,6 +72,11 @@ impl Metrics {
             )?,
             nodes_drained: counter("karpenter_nodes_drained_total", "Nodes drained.", &["nodepool"])?,
             pods_drained: counter("karpenter_pods_drained_total", "Pods asked to leave.", &["reason"])?,
+            eviction_requests: counter(
+                "karpenter_pods_eviction_requests_total",
+                "Answers to evictions, by HTTP status; 4xx and 5xx where it says no more.",
+                &["code"],
+            )?,
             errors: counter("karpenter_rs_action_failures_total", "Actions that failed, by verb.", &["verb"])?,
             unschedulable: register(
                 registry,
@@ -125,6 +132,22 @@ impl Metrics {
                 self.errors.with_label_values(&[verb]).inc();
             }
             _ => {}
+        }
+    }
+
+    pub(super) fn ended(&self, key: &ActionKey, failure: Option<&Failure>) {
+        let code = match failure {
+            None => "200",
+            Some(Failure::NotFound(_)) => "404",
+            Some(Failure::Conflict(_)) => "409",
+            Some(Failure::Blocked(_)) => "429",
+            Some(Failure::Refused(_)) => "4xx",
+            Some(Failure::Unknown(_)) => "5xx",
+            // It was never asked.
+            Some(Failure::Overloaded) => return,
+        };
+        if key.verb == EVICT {
+            self.eviction_requests.with_label_values(&[code]).inc();
         }
     }
 

@@ -8,7 +8,7 @@ mod metrics;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use karpenter_core::{Fact, World};
+use karpenter_core::{ActionKey, Fact, Failure, World};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
@@ -42,6 +42,11 @@ impl Telemetry {
             log::write(fact);
             self.events.publish(fact);
         }
+    }
+
+    /// An action came to its end.
+    pub(crate) fn ended(&self, key: &ActionKey, failure: Option<&Failure>) {
+        self.metrics.ended(key, failure);
     }
 
     /// Gauges of the model as a whole.
