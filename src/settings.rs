@@ -178,6 +178,7 @@ impl Options {
             }
         }
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let signed = |duration: Duration| jiff::SignedDuration::try_from(duration);
         Ok(AwsSettings {
             cluster_name: self.cluster_name.clone(),
             cluster_endpoint: given(endpoint),
@@ -186,6 +187,11 @@ impl Options {
             vm_memory_overhead: fraction,
             reserved_enis: i64::from(self.reserved_enis),
             isolated_vpc: self.isolated_vpc,
+            disable_dry_run: self.disable_dry_run,
+            reserved_capacity: self.feature_gates.get("ReservedCapacity").copied().unwrap_or(true),
+            kubelet_expressions: self.aws_feature_gates.get("NodeClassCEL").copied().unwrap_or(false),
+            ami_refresh: signed(self.ami_refresh_interval).context("--ami-refresh-interval")?,
+            subnet_refresh: signed(self.subnet_refresh_interval).context("--subnet-refresh-interval")?,
         })
     }
 }

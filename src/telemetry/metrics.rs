@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use karpenter_core::fact::Home;
-use karpenter_core::world::EVICT;
-use karpenter_core::{ActionKey, Fact, Failure, World};
+use karpenter_core::{Fact, World};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 pub(super) struct Metrics {
@@ -127,27 +126,12 @@ impl Metrics {
             Fact::PodEvicted { reason, .. } | Fact::PodExpelled { reason, .. } => {
                 self.pods_drained.with_label_values(&[reason.as_str()]).inc();
             }
+            Fact::EvictionAnswered { code } => self.eviction_requests.with_label_values(&[*code]).inc(),
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();
             }
             _ => {}
-        }
-    }
-
-    pub(super) fn ended(&self, key: &ActionKey, failure: Option<&Failure>) {
-        let code = match failure {
-            None => "200",
-            Some(Failure::NotFound(_)) => "404",
-            Some(Failure::Conflict(_)) => "409",
-            Some(Failure::Blocked(_)) => "429",
-            Some(Failure::Refused(_)) => "4xx",
-            Some(Failure::Unknown(_)) => "5xx",
-            // It was never asked.
-            Some(Failure::Overloaded) => return,
-        };
-        if key.verb == EVICT {
-            self.eviction_requests.with_label_values(&[code]).inc();
         }
     }
 

@@ -8,7 +8,7 @@ mod metrics;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use karpenter_core::{ActionKey, Fact, Failure, World};
+use karpenter_core::{Fact, World};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
@@ -38,15 +38,13 @@ impl Telemetry {
 
     pub(crate) fn tell(&mut self, fact: &Fact) {
         self.metrics.count(fact);
+        if matches!(fact, Fact::EvictionAnswered { .. }) {
+            return;
+        }
         if self.is_news(fact) {
             log::write(fact);
             self.events.publish(fact);
         }
-    }
-
-    /// An action came to its end.
-    pub(crate) fn ended(&self, key: &ActionKey, failure: Option<&Failure>) {
-        self.metrics.ended(key, failure);
     }
 
     /// Gauges of the model as a whole.

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod bad_input;
+mod classes;
 mod crash;
 mod crds;
 mod deletion;
@@ -14,4 +15,5 @@ mod manifests;
 mod path;
 mod stage;
 mod standalone;
+mod validation;
 mod volumes;

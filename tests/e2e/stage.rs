@@ -153,13 +153,15 @@ impl Stage {
         Ok(all.filter_map(|event| event.message).collect())
     }
 
-    /// Parameters of every call of this action so far, as on the wire.
+    /// Parameters of every call of this action so far, as on the wire; dry runs are none.
     pub(crate) fn calls(&self, action: &str) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
         let told = self.aws.peer(&format!("calls?action={action}&limit=2000"))?;
         let recent = told["recent"].as_array().cloned().unwrap_or_default();
         Ok(recent
             .into_iter()
-            .map(|call| serde_json::from_value(call["parameters"].clone()))
+            .map(|call| call["parameters"].clone())
+            .filter(|parameters| parameters["DryRun"] != "true")
+            .map(serde_json::from_value)
             .collect::<Result<_, _>>()?)
     }
 

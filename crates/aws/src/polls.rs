@@ -49,6 +49,7 @@ impl Aws {
                 self.keep(world, class, now, &mut decision);
             }
         }
+        self.clean_profiles(world, now, &mut decision);
         if let Some(until) = self.unavailable.values().min() {
             decision.wake(*until);
         }
@@ -106,7 +107,23 @@ impl Aws {
         if let Some(next) = next {
             decision.wake(next);
         }
-        let status = class.status(&self.settings, self.cluster(), now);
+        let draft = class.draft(&self.settings, self.cluster(), now);
+        let trial = self.trial(world, class, &draft);
+        let inputs = trial.as_ref().map(|trial| trial.inputs.clone());
+        if let Some(trial) = trial {
+            match class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
+                Some(until) => decision.wake(until),
+                None => {
+                    decision.cloud(
+                        world,
+                        now,
+                        ActionKey::new(subject.clone(), "validate"),
+                        Call::Validate(Box::new(trial)),
+                    );
+                }
+            }
+        }
+        let status = class.status(&self.settings, self.cluster(), draft, inputs.as_deref(), now);
         if class.object.status.as_ref() != Some(&status) {
             let patch = json!({
                 "metadata": { "resourceVersion": class.object.metadata.resource_version },
@@ -151,7 +168,7 @@ impl Aws {
             ];
             let call = Call::DeleteClassResources {
                 class: class.name().to_owned(),
-                profile: class.managed_profile(&self.settings).filter(|_| !self.settings.isolated_vpc).map(|p| p.name),
+                profiles: (!self.settings.isolated_vpc).then(|| self.profiles_of(class)),
                 template_filters: template_filters.into_iter().collect(),
             };
             decision.cloud(world, now, ActionKey::new(subject, "clean"), call);

@@ -154,6 +154,7 @@ mod tests {
             ("trace-cpu", 1.15, usize::MAX),
             ("trace-whole-daemonsets", 1.88, 2 * 948),
             ("trace-cpu-daemonsets", 1.35, 2 * 51),
+            ("sizes-1000", 1.08, usize::MAX),
         ];
         let cases = real::cases(root);
         for (name, factor, nodes_max) in expected {
@@ -162,9 +163,34 @@ mod tests {
             let ours = karpenter_bench::run(&input).unwrap();
             let bound = bound::usd_per_hour(&input).unwrap();
             let ratio = ours.usd_per_hour / bound;
+            println!("{name}: {ratio:.4} times the bound, {} nodes, {:.2} s", ours.nodes, ours.seconds);
             assert!(ratio <= factor, "{name}: {} $/h, {ratio:.3} times the bound {bound:.2}", ours.usd_per_hour);
             assert!(ours.nodes <= nodes_max, "{name}: {} nodes", ours.nodes);
             assert_eq!(ours.unscheduled, 0, "{name}");
+        }
+    }
+
+    /// What a preferred pool cannot hold is planned as well for the next one as if that were the only one.
+    #[test]
+    fn plans_over_pools_near_their_limits_stay_near_the_bound() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let cases = real::cases(root);
+        let case = cases.iter().find(|case| case.name == "trace-cpu").unwrap();
+        let mut input = (case.make)("trace-cpu").unwrap();
+        let bound = bound::usd_per_hour(&input).unwrap();
+        let mut preferred = input.node_pools[0].clone();
+        preferred.metadata.name = Some("preferred".to_owned());
+        preferred.metadata.uid = Some("7a1e6f0c-0000-4000-8000-000000000005".to_owned());
+        preferred.spec.weight = Some(10);
+        input.node_pools.push(preferred);
+        for limit in ["3", "100", "1000", "5000"] {
+            let limits = serde_json::from_value(serde_json::json!({ "cpu": limit })).unwrap();
+            input.node_pools[1].spec.limits = Some(limits);
+            let ours = karpenter_bench::run(&input).unwrap();
+            let ratio = ours.usd_per_hour / bound;
+            println!("limit of {limit} cores: {ratio:.3} times the bound, {} nodes", ours.nodes);
+            assert!(ratio <= 1.15, "{limit}: {} $/h, {ratio:.3} times the bound {bound:.2}", ours.usd_per_hour);
+            assert_eq!(ours.unscheduled, 0, "{limit}");
         }
     }
 

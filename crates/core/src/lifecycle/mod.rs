@@ -1,7 +1,7 @@
 //! A NodeClaim's stages from launch to the last finalizer.
 //!
 //! ```text
-//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
+//! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
 //! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, consistency in its status
 //! garbage: instances without a claim, claims without an instance
@@ -56,7 +56,9 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     let ending = world.nodes.values().filter(is_ours).map(|node| (node.name(), Ending::of(world, node, now)));
     let ending: BTreeMap<&str, Ending<'_>> = ending.collect();
     for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
-        if state.is_deleting() {
+        if state.is_planned() {
+            create(world, state, now, &mut decision);
+        } else if state.is_deleting() {
             terminate::claim(world, cloud, state, &ending, now, &mut decision);
         } else {
             alive(world, cloud, settings, state, now, &mut decision);
@@ -71,6 +73,12 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);
     decision
+}
+
+/// What its round asked for was not answered, or not to say that it is refused: it is asked for again.
+fn create<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
+    let (key, write) = KubeWrite::create(&state.claim);
+    decision.kube(world, now, key, write);
 }
 
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::{Value, json};
 
@@ -80,7 +79,11 @@ fn adopt(state: &ClaimState, node: &NodeState, registered: bool) -> KubeWrite {
         "finalizers": patch::with(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER),
         "ownerReferences": owners(state, node),
     });
-    patch::node(node, metadata, Some(json!({ "taints": settled_taints(state, node, registered) })))
+    let mut taints = state.taints_of(node);
+    if !registered {
+        taints.extend(node.taints().iter().filter(|taint| taint.key == taints::UNREGISTERED).cloned());
+    }
+    patch::node(node, metadata, Some(json!({ "taints": taints })))
 }
 
 /// What is written first is there.
@@ -102,22 +105,4 @@ fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
         "blockOwnerDeletion": true,
     });
     others.map(|owner| json!(owner)).chain([ours]).collect()
-}
-
-/// The node's taints, without the unregistered one once it is registered; plus the claim's, unless the kubelet set them
-/// itself and says so with the label `karpenter.sh/do-not-sync-taints`.
-fn settled_taints(state: &ClaimState, node: &NodeState, registered: bool) -> Vec<Taint> {
-    let stays = |taint: &&Taint| !registered || taint.key != taints::UNREGISTERED;
-    let mut all: Vec<Taint> = node.taints().iter().filter(stays).cloned().collect();
-    if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
-        return all;
-    }
-    let spec = &state.claim.spec;
-    for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
-        let taint = taints::to_core(taint);
-        if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
-            all.push(taint);
-        }
-    }
-    all
 }

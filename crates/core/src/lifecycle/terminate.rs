@@ -107,7 +107,7 @@ fn instance_of<C: Cloud>(
     }
     match &state.launch {
         LaunchState::Launched(launched) => Owned::Instance(launched.provider_id.clone()),
-        LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
+        LaunchState::Planned | LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
         LaunchState::Unknown => {
             decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
             Owned::NotYetKnown

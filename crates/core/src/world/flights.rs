@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::Timestamp;
-use crate::action::ActionKey;
+use crate::action::{ActionKey, CREATE};
 use crate::observation::Failure;
 
 /// Back-off doubles from the first to the last, per key.
@@ -91,7 +91,8 @@ impl Flights {
         let flight = self.all.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
         flight.under_way = false;
         let delay = match failure {
-            Failure::Conflict(_) => CONFLICT_DELAY,
+            // (What cannot be created because it is there already is on its way without being asked for again.)
+            Failure::Conflict(_) if key.verb != CREATE => CONFLICT_DELAY,
             Failure::Overloaded => OVERLOADED_DELAY,
             _ => {
                 flight.failures = flight.failures.saturating_add(1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use super::{ClaimState, Digest, NodeState, Nomination, PodState, World};
+use super::{ClaimState, Digest, NodeState, PodState, World};
 use crate::Timestamp;
 use crate::selector::selects;
 
@@ -42,7 +42,7 @@ impl World {
             |one: &Vacated| Some(one.owner.as_str()) == pod.controller() && Arc::ptr_eq(&one.digest, &pod.digest);
         if let Some(at) = self.vacated.iter().position(is_same) {
             let target = self.vacated.swap_remove(at).target;
-            self.nominated.insert(pod.key.clone(), Nomination { target, at: now });
+            self.nominated.insert(pod.key.clone(), target, now);
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons · storage · namespaces
-//! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
+//! Planned(Round)        ─▶ claims from the moment they are planned; pods assumed on claims and nodes until they bind
 //! Launch, Instances     ─▶ claims[..].launch, instances
 //! Done                  ─▶ flights (in flight, back-off), and the written object at once
 //! ```
@@ -15,6 +15,7 @@ mod flights;
 mod health;
 mod leaving;
 mod node;
+mod nominations;
 mod pod;
 mod pod_events;
 mod storage;
@@ -28,7 +29,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
-use crate::action::ActionKey;
+use crate::action::{ActionKey, CREATE};
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
@@ -45,6 +46,7 @@ pub use health::Health;
 pub(crate) use health::{LAUNCH_TTL, REGISTRATION_TTL};
 pub use leaving::Vacated;
 pub use node::NodeState;
+pub use nominations::{Nomination, Nominations};
 pub(crate) use pod::template_requests;
 pub use pod::{DoNotDisrupt, PodKey, PodState};
 use pod_events::on_node;
@@ -59,6 +61,7 @@ pub struct World {
     pub nodes: BTreeMap<String, NodeState>,
     /// Node names by provider id; more than one is a fault worth a condition.
     pub nodes_by_provider_id: BTreeMap<String, BTreeSet<String>>,
+    /// Also those whose creation is not answered yet: they are [`LaunchState::Planned`].
     pub claims: BTreeMap<String, ClaimState>,
     pub claims_by_provider_id: BTreeMap<String, String>,
     pub pools: BTreeMap<String, NodePool>,
@@ -75,7 +78,7 @@ pub struct World {
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
-    pub nominated: BTreeMap<PodKey, Nomination>,
+    pub nominated: Nominations,
     /// Places that pods had when their end came, for a while.
     pub vacated: Vec<Vacated>,
     /// Pods without a place and why, from the latest round that looked at them.
@@ -100,14 +103,6 @@ pub struct Terminating {
     /// Terminated, or unknown to the cloud.
     pub gone: bool,
     /// Latest answer of the cloud.
-    pub at: Timestamp,
-}
-
-/// Where a pod is expected to land.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nomination {
-    /// Name of a node or of a claim whose node is not there yet.
-    pub target: String,
     pub at: Timestamp,
 }
 
@@ -280,12 +275,16 @@ impl World {
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
-            Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
-            _ => {
-                // A claim that a round of this process planned was never launched: no look-up needed.
-                let ours = self.nominated.values().any(|n| n.target == name);
-                self.claims.insert(name.clone(), ClaimState::new(claim, ours, now));
+            // One that this process has just created was never launched: no look-up needed.
+            Some(planned) if planned.is_planned() => *planned = ClaimState::new(claim, true, now),
+            Some(known) if known.claim.metadata.uid == claim.metadata.uid => {
+                let was_settled = known.is_settled();
+                known.update(claim);
+                if known.is_settled() && !was_settled {
+                    self.batch.retry(now);
+                }
             }
+            _ => drop(self.claims.insert(name.clone(), ClaimState::new(claim, false, now))),
         }
         if let Some(id) = provider_id {
             self.claims_by_provider_id.insert(id, name);
@@ -438,21 +437,30 @@ impl World {
         self.forget_nominations(name, now);
     }
 
+    /// A planned claim will not be created: pods expected on it are pending again. The next round, under another name,
+    /// is the batch window's to time.
+    fn claim_refused(&mut self, name: &str) {
+        if self.claims.get(name).is_some_and(ClaimState::is_planned) {
+            self.claims.remove(name);
+            self.flights.forget(&format!("NodeClaim/{name}"));
+            self.vacated.retain(|one| one.target != name);
+            self.nominated.forget(name);
+        }
+    }
+
     /// A pod is bound to a node that others were expected on: they may have to go elsewhere.
     fn taken(&mut self, pod: &PodKey, node: &str, now: Timestamp) {
         let claim = self.nodes.get(node).and_then(|state| self.claim_of(state)).map(ClaimState::name);
-        let is_here = |target: &String| target == node || Some(target.as_str()) == claim;
-        let as_expected = self.nominated.get(pod).is_some_and(|nomination| is_here(&nomination.target));
-        if !as_expected && self.nominated.values().any(|nomination| is_here(&nomination.target)) {
+        let names = std::iter::once(node).chain(claim);
+        let expected: Vec<&PodKey> = names.flat_map(|name| self.nominated.on(name)).collect();
+        if !expected.is_empty() && !expected.contains(&pod) {
             self.batch.trigger(now);
         }
     }
 
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
-        let before = self.nominated.len();
-        self.nominated.retain(|_, nomination| nomination.target != target);
         self.vacated.retain(|one| one.target != target);
-        if self.nominated.len() != before {
+        if self.nominated.forget(target) {
             self.batch.trigger(now);
         }
     }
@@ -488,7 +496,9 @@ impl World {
                 self.health.retain(|name, _| names.contains(name.as_str()));
             }
             Kind::NodeClaim => {
-                for name in absent(self.claims.keys(), &names) {
+                // The list may be older than what is being created.
+                let there = self.claims.iter().filter(|(_, state)| !state.is_planned()).map(|(name, _)| name);
+                for name in absent(there, &names) {
                     self.claim_deleted(&name, now);
                 }
             }
@@ -520,12 +530,8 @@ impl World {
             self.pool_counted.insert(pool.to_owned(), now);
         }
         match outcome {
-            Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
-            // Its pods are pending again; the next round, under another name, is the batch window's to time.
-            Err(_) if key.verb == "create" => {
-                self.flights.forget(&key.subject);
-                self.nominated.retain(|_, nomination| nomination.target != claim);
-            }
+            Ok(Some(object)) if self.knows(&object) => self.applied(*object, now),
+            Err(Failure::Refused(_) | Failure::NotFound(_)) if key.verb == CREATE => self.claim_refused(claim),
             Err(Failure::Unknown(_)) if key.verb == "launch" => {
                 if let Some(state) = self.claims.get_mut(claim) {
                     state.launch_uncertain();
@@ -587,15 +593,16 @@ impl World {
     }
 
     fn planned(&mut self, round: Round) {
-        for (claim, pods) in round.claims {
-            for pod in pods {
-                self.unschedulable.remove(&pod);
-                self.nominated.insert(pod, Nomination { target: claim.clone(), at: round.at });
+        for claim in round.created {
+            if let Some(name) = claim.metadata.name.clone() {
+                self.claims.insert(name, ClaimState::planned(claim, round.at));
             }
         }
-        for (pod, target) in round.nominated {
+        let on_claims = round.claims.into_iter();
+        let on_claims = on_claims.flat_map(|(claim, pods)| pods.into_iter().map(move |pod| (pod, claim.clone())));
+        for (pod, target) in on_claims.chain(round.nominated) {
             self.unschedulable.remove(&pod);
-            self.nominated.insert(pod, Nomination { target, at: round.at });
+            self.nominated.insert(pod, target, round.at);
         }
         for (pod, verdict) in round.unschedulable {
             self.nominated.remove(&pod);
