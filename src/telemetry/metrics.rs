@@ -15,6 +15,7 @@ pub(super) struct Metrics {
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
     pods_drained: IntCounterVec,
+    eviction_requests: IntCounterVec,
     errors: IntCounterVec,
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
@@ -71,6 +72,11 @@ impl Metrics {
             )?,
             nodes_drained: counter("karpenter_nodes_drained_total", "Nodes drained.", &["nodepool"])?,
             pods_drained: counter("karpenter_pods_drained_total", "Pods asked to leave.", &["reason"])?,
+            eviction_requests: counter(
+                "karpenter_pods_eviction_requests_total",
+                "Answers to evictions, by HTTP status; 4xx and 5xx where it says no more.",
+                &["code"],
+            )?,
             errors: counter("karpenter_rs_action_failures_total", "Actions that failed, by verb.", &["verb"])?,
             unschedulable: register(
                 registry,
@@ -134,6 +140,7 @@ impl Metrics {
             Fact::UserData { class, bytes, .. } => {
                 self.user_data.with_label_values(&[class]).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
             }
+            Fact::EvictionAnswered { code } => self.eviction_requests.with_label_values(&[*code]).inc(),
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();

@@ -38,6 +38,9 @@ impl Telemetry {
 
     pub(crate) fn tell(&mut self, fact: &Fact) {
         self.metrics.count(fact);
+        if matches!(fact, Fact::EvictionAnswered { .. }) {
+            return;
+        }
         if self.is_news(fact) {
             log::write(fact);
             self.events.publish(fact);

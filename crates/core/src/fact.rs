@@ -121,6 +121,10 @@ pub enum Fact {
         reason: String,
         deadline: Timestamp,
     },
+    /// The API server answered an eviction.
+    EvictionAnswered {
+        code: &'static str,
+    },
     /// event `FailedDraining`
     DrainBlocked {
         node: About,

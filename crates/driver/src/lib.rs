@@ -17,6 +17,7 @@ use karpenter_api::Ec2NodeClass;
 use karpenter_aws::Aws;
 use karpenter_aws::call::Call;
 use karpenter_aws::report::Report;
+use karpenter_core::world::EVICT;
 use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Kind, Object, Observation, Settings, World, decide};
 
 /// Writes to the API server at once; beyond that they are refused and decided again.
@@ -185,10 +186,18 @@ impl Machine {
         now: Timestamp,
     ) -> Vec<Fact> {
         let failure = outcome.as_ref().err().map(ToString::to_string);
-        // Somebody else wrote first, or a budget holds: daily bread, not news.
-        let quiet = matches!(outcome, Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded));
+        // Somebody else wrote first, or it is gone, or a budget holds: daily bread, not news.
+        let quiet = matches!(
+            outcome,
+            Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::NotFound(_) | Failure::Overloaded)
+        );
         if failure.is_some() {
             facts.clear();
+        }
+        if key.verb == EVICT
+            && let Some(code) = code(outcome.as_ref().err())
+        {
+            facts.push(Fact::EvictionAnswered { code });
         }
         self.world.apply(Observation::Done { key: key.clone(), outcome }, now);
         if let Some(failure) = failure.filter(|_| !quiet) {
@@ -203,4 +212,17 @@ impl Machine {
             self.world.apply(observation, now);
         }
     }
+}
+
+/// The HTTP status of an answer, as far as it is known; `None` if nothing was asked.
+fn code(failure: Option<&Failure>) -> Option<&'static str> {
+    Some(match failure {
+        None => "200",
+        Some(Failure::NotFound(_)) => "404",
+        Some(Failure::Conflict(_)) => "409",
+        Some(Failure::Blocked(_)) => "429",
+        Some(Failure::Refused(_)) => "4xx",
+        Some(Failure::Unknown(_)) => "5xx",
+        Some(Failure::Overloaded) => return None,
+    })
 }

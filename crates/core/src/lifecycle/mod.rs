@@ -32,6 +32,9 @@ mod volumes;
 
 pub use evict::AT_ONCE as EVICTIONS_AT_ONCE;
 
+use std::collections::BTreeMap;
+
+use ending::Ending;
 use karpenter_api::{NodeClaimStatus, conditions as names, labels};
 
 use crate::action::{ActionKey, KubeWrite};
@@ -43,16 +46,6 @@ use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     let ours = cloud.node_class_kind();
-    for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
-        if state.is_planned() {
-            create(world, state, now, &mut decision);
-        } else if state.is_deleting() {
-            terminate::claim(world, cloud, state, now, &mut decision);
-        } else {
-            alive(world, cloud, settings, state, now, &mut decision);
-        }
-    }
-    let mut queue = evict::Queue::default();
     let is_ours = |node: &&NodeState| {
         node.is_deleting()
             && match world.claim_of(node) {
@@ -60,8 +53,22 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
                 None => node.label(ours.label).is_some(),
             }
     };
-    for node in world.nodes.values().filter(is_ours) {
-        terminate::node(world, cloud, node, now, &mut queue, &mut decision);
+    let ending = world.nodes.values().filter(is_ours).map(|node| (node.name(), Ending::of(world, node, now)));
+    let ending: BTreeMap<&str, Ending<'_>> = ending.collect();
+    for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
+        if state.is_planned() {
+            create(world, state, now, &mut decision);
+        } else if state.is_deleting() {
+            terminate::claim(world, cloud, state, &ending, now, &mut decision);
+        } else {
+            alive(world, cloud, settings, state, now, &mut decision);
+        }
+    }
+    let mut queue = evict::Queue::default();
+    for (name, ending) in ending {
+        if let Some(node) = world.nodes.get(name) {
+            terminate::node(world, cloud, node, ending, now, &mut queue, &mut decision);
+        }
     }
     queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);

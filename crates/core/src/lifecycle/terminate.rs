@@ -8,6 +8,8 @@
 //! A finalizer goes only when the cloud says that the instance is gone, so no instance is left
 //! behind by a crash anywhere on the way.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use karpenter_api::{conditions as names, labels};
 use serde_json::json;
@@ -27,6 +29,7 @@ pub(super) fn claim<C: Cloud>(
     world: &World,
     cloud: &C,
     state: &ClaimState,
+    endings: &BTreeMap<&str, Ending<'_>>,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
 ) {
@@ -55,8 +58,8 @@ pub(super) fn claim<C: Cloud>(
     let mut stage = Stage { state, status: &mut status, now, facts: Vec::new() };
     if registered && !nodes.is_empty() {
         for node in nodes {
-            if node.is_deleting() {
-                ending::report(&Ending::of(world, node, Some(state), now), &mut stage, decision);
+            if let Some(ending) = endings.get(node.name()) {
+                ending::report(ending, &mut stage, decision);
                 continue;
             }
             let key = ActionKey::new(format!("Node/{}", node.name()), "delete");
@@ -125,6 +128,7 @@ pub(super) fn node<'w, C: Cloud>(
     world: &'w World,
     cloud: &C,
     node: &'w NodeState,
+    ending: Ending<'w>,
     now: Timestamp,
     queue: &mut Queue<'w>,
     decision: &mut Decision<C::Call>,
@@ -141,7 +145,7 @@ pub(super) fn node<'w, C: Cloud>(
     if let Some(deadline) = claim.and_then(deadline::of) {
         queue.fact(deadline::expiring(about_node(node), deadline));
     }
-    match Ending::of(world, node, claim, now) {
+    match ending {
         Ending::Dead => release_node(world, node, false, now, decision),
         Ending::Open(write) => {
             decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);
