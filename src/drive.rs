@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use karpenter_api::Ec2NodeClass;
 use karpenter_aws::Aws;
 use karpenter_aws::report::Report;
-use karpenter_core::{ActionKey, Fact, Failure, Observation, Settings, World, decide};
+use karpenter_core::{ActionKey, Deed, Fact, Failure, Observation, Settings, World, decide};
 use tokio::sync::mpsc::Receiver;
 
 use crate::act::{Executor, Written};
@@ -165,6 +165,9 @@ impl Driver {
                 continue;
             }
             self.world.begin(&action.key, now);
+            if let Deed::Cloud(call) = &action.deed {
+                self.aws.begin(call, now);
+            }
             tracing::debug!(action = %action.key, "dispatch");
             if let Err(refused) = self.executor.start(action) {
                 self.apply(refused, now);

@@ -13,10 +13,10 @@ use crate::drive::Event;
 
 pub(crate) use self::kube::Written;
 
-/// Writes to the API server at once; beyond that they are refused and decided again.
+/// Actions accepted at once; beyond that they are refused and decided again.
+const ACCEPTED_MAX: usize = 4096;
+/// Of these, writes under way; the others wait for their turn.
 const WRITES_MAX: usize = 256;
-/// Calls to AWS at once; the wire crate limits effects further.
-const CALLS_MAX: usize = 256;
 
 /// Hands actions to tasks of their own.
 #[derive(Clone)]
@@ -24,46 +24,53 @@ pub(crate) struct Executor {
     client: ::kube::Client,
     wire: Arc<Wire>,
     events: Sender<Event>,
+    accepted: Arc<Semaphore>,
     writes: Arc<Semaphore>,
-    calls: Arc<Semaphore>,
 }
 
 impl Executor {
     pub(crate) fn new(client: ::kube::Client, wire: Wire, events: Sender<Event>) -> Self {
-        let (writes, calls) = (Semaphore::new(WRITES_MAX), Semaphore::new(CALLS_MAX));
-        Self { client, wire: Arc::new(wire), events, writes: Arc::new(writes), calls: Arc::new(calls) }
+        let (accepted, writes) = (Semaphore::new(ACCEPTED_MAX), Semaphore::new(WRITES_MAX));
+        Self { client, wire: Arc::new(wire), events, accepted: Arc::new(accepted), writes: Arc::new(writes) }
     }
 
-    /// Starts an action. Its end is told through the driver's events, exactly once; an action that
-    /// finds no room is handed back at once.
+    /// Starts an action. Its end is told through the driver's events, exactly once, even if its executor panics; an
+    /// action that finds no room is handed back at once.
     pub(crate) fn start(&self, action: Action<Call>) -> Result<(), Event> {
-        let room = match &action.deed {
-            Deed::Kube(_) => &self.writes,
-            Deed::Cloud(_) => &self.calls,
-        };
-        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.accepted).try_acquire_owned() else {
             return Err(Event::Written { key: action.key, facts: Vec::new(), outcome: Err(Failure::Overloaded) });
         };
         let executor = self.clone();
+        let events = self.events.clone();
+        let key = action.key.clone();
+        let work = tokio::spawn(async move { executor.carry_out(action).await });
         tokio::spawn(async move {
-            let (key, facts) = (action.key, action.facts);
-            let event = match action.deed {
-                Deed::Kube(write) => {
-                    Event::Written { outcome: kube::write(&executor.client, &write).await, key, facts }
-                }
-                Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key, facts },
-            };
+            let event = work.await.unwrap_or_else(|ended| {
+                // What it had done by then, nobody knows.
+                let failure = Failure::Unknown(format!("the executor ended early: {ended}"));
+                Event::Written { key, facts: Vec::new(), outcome: Err(failure) }
+            });
             drop(permit);
             // The driver is gone only when the process ends.
-            let _ = executor.events.send(event).await;
+            let _ = events.send(event).await;
         });
         Ok(())
     }
 
+    /// The AWS crate limits its effects itself.
+    async fn carry_out(&self, action: Action<Call>) -> Event {
+        let Action { key, deed, facts } = action;
+        match deed {
+            Deed::Kube(write) => {
+                let _turn = self.writes.acquire().await;
+                Event::Written { outcome: kube::write(&self.client, &write).await, key, facts }
+            }
+            Deed::Cloud(call) => Event::Reported { report: Box::new(self.wire.call(call).await), key, facts },
+        }
+    }
+
     /// Waits until nothing is under way.
     pub(crate) async fn settle(&self) {
-        let all = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
-        let _ = self.writes.acquire_many(all(WRITES_MAX)).await;
-        let _ = self.calls.acquire_many(all(CALLS_MAX)).await;
+        let _ = self.accepted.acquire_many(u32::try_from(ACCEPTED_MAX).unwrap_or(u32::MAX)).await;
     }
 }

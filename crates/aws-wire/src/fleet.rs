@@ -58,7 +58,7 @@ impl Wire {
         let market =
             if launch.spot { ec2::DefaultTargetCapacityType::Spot } else { ec2::DefaultTargetCapacityType::OnDemand };
         let target = ec2::TargetCapacitySpecificationRequest::builder()
-            .total_target_capacity(1)
+            .total_target_capacity(launch.target)
             .default_target_capacity_type(market)
             .build();
         let mut request = self

@@ -13,6 +13,7 @@
 pub mod call;
 pub mod report;
 
+mod addresses;
 mod ami;
 mod capacity;
 mod class;
@@ -21,24 +22,27 @@ mod launch;
 mod outcome;
 mod polls;
 mod prices;
+mod select;
+mod unavailable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, Offering,
+};
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
-use call::Call;
+use addresses::Addresses;
+use call::{Call, ClaimRef, Find};
 use capacity::Sizing;
 use class::Class;
 use prices::Prices;
-use report::{CallError, Cluster, InstanceTypeInfo, Report};
-
-/// A refused offering is left alone this long.
-const UNAVAILABLE_FOR: SignedDuration = SignedDuration::from_mins(3);
+use report::{Cluster, InstanceTypeInfo, Report};
+use unavailable::Unavailable;
 
 /// The settings AWS knowledge reads.
 #[derive(Clone, Debug, Default)]
@@ -55,9 +59,6 @@ pub struct AwsSettings {
     pub isolated_vpc: bool,
 }
 
-/// An offering: capacity type, instance type, zone.
-type OfferingKey = (CapacityType, String, String);
-
 /// AWS as observed.
 #[derive(Debug)]
 pub struct Aws {
@@ -66,8 +67,11 @@ pub struct Aws {
     types: Vec<InstanceTypeInfo>,
     prices: Prices,
     cluster: Option<Cluster>,
-    /// Refused offerings and until when.
-    unavailable: BTreeMap<OfferingKey, Timestamp>,
+    /// Capacity that was refused lately.
+    unavailable: Unavailable,
+    addresses: Addresses,
+    /// The latest look at what time has ended.
+    ticked: Timestamp,
     polled: polls::Polled,
     /// The catalogue by class, in the order EC2 lists types.
     rows: BTreeMap<String, Arc<[Arc<InstanceType>]>>,
@@ -82,7 +86,9 @@ impl Aws {
             classes: BTreeMap::new(),
             types: Vec::new(),
             cluster: None,
-            unavailable: BTreeMap::new(),
+            unavailable: Unavailable::default(),
+            addresses: Addresses::default(),
+            ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             rows: BTreeMap::new(),
             stale: false,
@@ -155,6 +161,7 @@ impl Aws {
             Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
                 self.stale = true;
+                self.addresses.described(result.as_deref().unwrap_or_default());
                 self.learn(&class, generation, |known| known.learn_subnets(now, result));
             }
             Report::SecurityGroups { class, generation, result } => {
@@ -183,13 +190,13 @@ impl Aws {
                     return vec![Observation::Instances { asked_at, instances }];
                 }
             }
-            Report::Launch { claim, claim_uid, knowledge, spot, result } => {
-                let outcome = self.launched(&knowledge, spot, result, now);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::Launch { launch, result } => {
+                let outcomes = self.launched(&launch, result, now);
+                return told(launch.claims, outcomes);
             }
-            Report::Find { claim, claim_uid, result } => {
-                let outcome = self.found(result);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::Find { find, result } => {
+                let outcomes = self.found(&find, result);
+                return told(find.claims, outcomes);
             }
             Report::Terminate { provider_id, result } => {
                 if let Ok(accepted) = result {
@@ -200,11 +207,18 @@ impl Aws {
         Vec::new()
     }
 
+    /// The call is about to be made.
+    pub fn begin(&mut self, call: &Call, now: Timestamp) {
+        if let Call::Launch(launch) = call {
+            self.addresses.begin(launch, now);
+        }
+    }
+
     /// Brings the catalogue up to date; called once per turn, before decisions.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Observation> {
-        let before = self.unavailable.len();
-        self.unavailable.retain(|_, until| *until > now);
-        self.stale |= self.unavailable.len() != before;
+        self.stale |= self.unavailable.sweep(self.ticked, now);
+        self.addresses.sweep(now);
+        self.ticked = now;
         if !self.stale || self.types.is_empty() {
             return Vec::new();
         }
@@ -268,13 +282,13 @@ impl Aws {
                     CapacityType::Spot => self.prices.spot(&info.name, zone),
                     _ => self.prices.on_demand(&info.name),
                 };
-                let key = (capacity_type, info.name.clone(), zone.clone());
+                let refused = self.unavailable.has(capacity_type, &info.name, zone, self.ticked);
                 all.push(Offering {
                     capacity_type,
                     zone: zone.clone(),
                     zone_id: (*zone_id).to_owned(),
                     price: price.unwrap_or(u64::MAX / 2),
-                    available: price.is_some() && !self.unavailable.contains_key(&key),
+                    available: price.is_some() && !refused,
                     reservation: None,
                     labels: BTreeMap::new(),
                 });
@@ -315,21 +329,35 @@ impl Cloud for Aws {
         }
     }
 
-    fn launch(&self, claim: &NodeClaim, attempt: u32, _now: Timestamp) -> Result<Call, LaunchProblem> {
-        launch::plan(self, claim, attempt)
+    fn launch(&self, batch: &LaunchBatch<'_>, planned: &[Call], now: Timestamp) -> Result<Call, LaunchProblem> {
+        launch::plan(self, batch, planned, now)
     }
 
-    fn find(&self, claim: &NodeClaim) -> Call {
-        let uid = claim.metadata.uid.clone().unwrap_or_default();
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {
+        let class = batch.claims.first().and_then(|claim| self.classes.get(&claim.spec.node_class_ref.name));
+        if self.types.is_empty() || class.is_some_and(|class| class.subnets.is_none()) {
+            return None;
+        }
         let mut filters = self.owned();
-        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
-        Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_LAUNCH), vec![batch.token.to_owned()]);
+        let claims = batch.claims.iter().map(|claim| launch::reference(claim)).collect();
+        Some(Call::Find(Find { token: batch.token.to_owned(), claims, taken: batch.taken.clone(), filters }))
+    }
+
+    fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
+        launch::trial(self, claim)
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
         let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
         Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
     }
+}
+
+/// Each claim its part of an answer.
+fn told(claims: Vec<ClaimRef>, outcomes: Vec<LaunchOutcome>) -> Vec<Observation> {
+    let each = claims.into_iter().zip(outcomes);
+    each.map(|(claim, outcome)| Observation::Launch { claim: claim.name, uid: claim.uid, outcome }).collect()
 }
 
 fn is_ready(class: &Ec2NodeClass) -> bool {
@@ -343,9 +371,4 @@ fn hash_name(content: &str) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash.to_string()
-}
-
-/// An answer that says the call is not allowed will not be better in a moment.
-fn is_capacity_error(error: &CallError) -> bool {
-    outcome::is_capacity_code(&error.code)
 }

@@ -49,8 +49,8 @@ impl Aws {
                 self.keep(world, class, now, &mut decision);
             }
         }
-        if let Some(until) = self.unavailable.values().min() {
-            decision.wake(*until);
+        if let Some(until) = self.unavailable.next(now) {
+            decision.wake(until);
         }
         decision
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::call::LaunchKnowledge;
+use crate::call::{Find, Launch};
 
 /// The one answer to each [`crate::call::Call`], in the same order.
 #[derive(Clone, Debug)]
@@ -53,15 +53,11 @@ pub enum Report {
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     Launch {
-        claim: String,
-        claim_uid: String,
-        knowledge: LaunchKnowledge,
-        spot: bool,
+        launch: Box<Launch>,
         result: Result<Fleet, CallError>,
     },
     Find {
-        claim: String,
-        claim_uid: String,
+        find: Find,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.

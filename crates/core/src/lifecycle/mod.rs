@@ -3,12 +3,14 @@
 //! ```text
 //! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
+//! buy: what the cloud is asked to launch, for many claims at once
 //! garbage: instances without a claim, claims without an instance
 //! ```
 //!
 //! Each stage reads the World and names the next write; nothing is remembered here. Rules and
 //! figures: Karpenter's documentation on disruption and NodeClaims.
 
+mod buy;
 mod drain;
 mod garbage;
 mod initialize;
@@ -28,11 +30,12 @@ use crate::{Cloud, Decision, Fact, Timestamp, World};
 
 pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
+    let problems = buy::decide(world, cloud, now, &mut decision);
     for state in world.claims.values() {
         if state.is_deleting() {
             terminate::claim(world, cloud, state, now, &mut decision);
         } else {
-            alive(world, cloud, state, now, &mut decision);
+            alive(world, &problems, state, now, &mut decision);
         }
     }
     for node in world.nodes.values().filter(|node| node.is_deleting()) {
@@ -43,7 +46,13 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
 }
 
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.
-fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp, decision: &mut Decision<C::Call>) {
+fn alive<C>(
+    world: &World,
+    problems: &buy::Problems<'_>,
+    state: &ClaimState,
+    now: Timestamp,
+    decision: &mut Decision<C>,
+) {
     if liveness::decide(world, state, now, decision) {
         return;
     }
@@ -56,7 +65,7 @@ fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp,
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
-    if launch::decide(world, cloud, &mut stage, decision) {
+    if launch::decide(world, problems, &mut stage, decision) {
         return;
     }
     register::decide(world, &mut stage, decision);

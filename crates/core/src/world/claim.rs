@@ -1,7 +1,7 @@
 //! A NodeClaim and what is known of its launch.
 
 use jiff::SignedDuration;
-use karpenter_api::{NodeClaim, NodePool};
+use karpenter_api::{NodeClaim, NodePool, labels};
 
 use crate::Timestamp;
 use crate::cloud::{LaunchOutcome, Launched};
@@ -44,12 +44,14 @@ pub struct ClaimState {
     pub refusals: u32,
     /// Not before this is another launch tried.
     pub retry_at: Timestamp,
+    /// When this process first saw it.
+    pub since: Timestamp,
 }
 
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim, launch, ours: created_by_us, refusals: 0, retry_at: now }
+        Self { claim, launch, ours: created_by_us, refusals: 0, retry_at: now, since: now }
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
@@ -90,8 +92,30 @@ impl ClaimState {
         self.claim.status.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
     }
 
+    /// The instance that its status names, or that its launch has just come to.
+    pub fn instance(&self) -> Option<&str> {
+        self.provider_id().or(match &self.launch {
+            LaunchState::Launched(launched) => Some(&launched.provider_id),
+            _ => None,
+        })
+    }
+
+    /// The launch that it belongs to: a claim of nobody's plan is launched alone, under its UID.
+    pub fn launch_token(&self) -> &str {
+        self.annotation(labels::LAUNCH).filter(|token| !token.is_empty()).unwrap_or_else(|| self.uid())
+    }
+
+    /// How many claims were planned for its launch.
+    pub fn launch_claims(&self) -> usize {
+        self.annotation(labels::LAUNCH_CLAIMS).and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.claim.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     pub fn pool(&self) -> Option<&str> {
-        self.label(karpenter_api::labels::NODEPOOL)
+        self.label(labels::NODEPOOL)
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {

@@ -44,6 +44,10 @@ impl Flights {
         self.0.get(key).is_some_and(|flight| flight.under_way)
     }
 
+    pub fn is_any_in_flight(&self, verb: &str) -> bool {
+        self.0.iter().any(|(key, flight)| flight.under_way && key.verb == verb)
+    }
+
     /// Consecutive failures of this key.
     pub fn failures(&self, key: &ActionKey) -> u32 {
         self.0.get(key).map_or(0, |flight| flight.failures)
