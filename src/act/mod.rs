@@ -1,68 +1,61 @@
 //! Carries actions out and reports what happened. No choices: an action holds every detail.
 
 mod kube;
+mod rate;
+
+use std::sync::Arc;
 
 use karpenter_aws::call::Call;
 use karpenter_aws_wire::Wire;
-use karpenter_core::{Action, Deed, Failure};
-use std::sync::Arc;
+use karpenter_core::{Action, Deed};
+use karpenter_driver::{CALLS_MAX, Event, WRITES_MAX};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 
-use crate::drive::Event;
+use crate::drive::Message;
 
-pub(crate) use self::kube::Written;
+pub(crate) use self::rate::Rate;
 
-/// Actions accepted at once; beyond that they are refused and decided again.
-const ACCEPTED_MAX: usize = 4096;
-/// Of these, writes under way; the others wait for their turn.
-const WRITES_MAX: usize = 256;
+/// The machine has no more than this under way.
+const UNDER_WAY_MAX: usize = WRITES_MAX + CALLS_MAX;
 
 /// Hands actions to tasks of their own.
 #[derive(Clone)]
 pub(crate) struct Executor {
     client: ::kube::Client,
     wire: Arc<Wire>,
-    events: Sender<Event>,
-    accepted: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
+    messages: Sender<Message>,
+    rate: Arc<Rate>,
+    under_way: Arc<Semaphore>,
 }
 
 impl Executor {
-    pub(crate) fn new(client: ::kube::Client, wire: Wire, events: Sender<Event>) -> Self {
-        let (accepted, writes) = (Semaphore::new(ACCEPTED_MAX), Semaphore::new(WRITES_MAX));
-        Self { client, wire: Arc::new(wire), events, accepted: Arc::new(accepted), writes: Arc::new(writes) }
+    pub(crate) fn new(client: ::kube::Client, wire: Wire, messages: Sender<Message>, rate: Rate) -> Self {
+        let (wire, rate) = (Arc::new(wire), Arc::new(rate));
+        Self { client, wire, messages, rate, under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
     }
 
-    /// Starts an action. Its end is told through the driver's events, exactly once, even if its executor panics; an
-    /// action that finds no room is handed back at once.
-    pub(crate) fn start(&self, action: Action<Call>) -> Result<(), Event> {
-        let Ok(permit) = Arc::clone(&self.accepted).try_acquire_owned() else {
-            return Err(Event::Written { key: action.key, facts: Vec::new(), outcome: Err(Failure::Overloaded) });
-        };
+    /// Starts an action. Its end is told through the driver's messages, exactly once, even if its executor panics.
+    pub(crate) fn start(&self, action: Action<Call>) {
         let executor = self.clone();
-        let events = self.events.clone();
-        let key = action.key.clone();
-        let work = tokio::spawn(async move { executor.carry_out(action).await });
+        let (key, is_write) = (action.key.clone(), matches!(action.deed, Deed::Kube(_)));
         tokio::spawn(async move {
-            let event = work.await.unwrap_or_else(|ended| {
-                // What it had done by then, nobody knows.
-                let failure = Failure::Unknown(format!("the executor ended early: {ended}"));
-                Event::Written { key, facts: Vec::new(), outcome: Err(failure) }
-            });
+            // Never closed, and large enough for all.
+            let permit = executor.under_way.acquire().await;
+            let own = executor.clone();
+            let work = tokio::spawn(async move { own.carry_out(action).await });
+            let event = work.await.unwrap_or_else(|broken| Event::Lost { key, is_write, told: broken.to_string() });
             drop(permit);
             // The driver is gone only when the process ends.
-            let _ = events.send(event).await;
+            let _ = executor.messages.send(Message::Event(event)).await;
         });
-        Ok(())
     }
 
-    /// The AWS crate limits its effects itself.
     async fn carry_out(&self, action: Action<Call>) -> Event {
         let Action { key, deed, facts } = action;
         match deed {
             Deed::Kube(write) => {
-                let _turn = self.writes.acquire().await;
+                self.rate.turn().await;
                 Event::Written { outcome: kube::write(&self.client, &write).await, key, facts }
             }
             Deed::Cloud(call) => Event::Reported { report: Box::new(self.wire.call(call).await), key, facts },
@@ -71,6 +64,6 @@ impl Executor {
 
     /// Waits until nothing is under way.
     pub(crate) async fn settle(&self) {
-        let _ = self.accepted.acquire_many(u32::try_from(ACCEPTED_MAX).unwrap_or(u32::MAX)).await;
+        let _ = self.under_way.acquire_many(u32::try_from(UNDER_WAY_MAX).unwrap_or(u32::MAX)).await;
     }
 }

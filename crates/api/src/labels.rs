@@ -63,8 +63,6 @@ pub const INSTANCE_PROFILE_NAME: &str = "karpenter.k8s.aws/instance-profile-name
 pub const TAGGED: &str = "karpenter.k8s.aws/tagged";
 /// Ours: the launch that a NodeClaim belongs to; claims that are bought together share it.
 pub const LAUNCH: &str = "karpenter-rs.dev/launch";
-/// Ours: how many claims were planned for that launch.
-pub const LAUNCH_CLAIMS: &str = "karpenter-rs.dev/launch-claims";
 
 // Finalizers.
 pub const TERMINATION_FINALIZER: &str = "karpenter.sh/termination";

@@ -22,16 +22,22 @@ mod launch;
 mod outcome;
 mod polls;
 mod prices;
+mod profiles;
+mod repair;
 mod select;
+mod stamp;
+mod template;
+mod trial;
 mod unavailable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
 use karpenter_core::cloud::{
     CapacityType, CatalogueProblem, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, Offering,
+    RepairPolicy,
 };
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
@@ -57,6 +63,15 @@ pub struct AwsSettings {
     pub vm_memory_overhead: f64,
     pub reserved_enis: i64,
     pub isolated_vpc: bool,
+    /// A class is not tried by dry run.
+    pub disable_dry_run: bool,
+    /// Feature gate ReservedCapacity.
+    pub reserved_capacity: bool,
+    /// Feature gate NodeClassCEL.
+    pub kubelet_expressions: bool,
+    /// Images and subnets are asked for no more often than this.
+    pub ami_refresh: SignedDuration,
+    pub subnet_refresh: SignedDuration,
 }
 
 /// AWS as observed.
@@ -73,6 +88,7 @@ pub struct Aws {
     /// The latest look at what time has ended.
     ticked: Timestamp,
     polled: polls::Polled,
+    profiles: profiles::Profiles,
     /// The catalogue by class, in the order EC2 lists types.
     rows: BTreeMap<String, Arc<[Arc<InstanceType>]>>,
     stale: bool,
@@ -90,6 +106,7 @@ impl Aws {
             addresses: Addresses::default(),
             ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
+            profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
             stale: false,
         }
@@ -128,6 +145,14 @@ impl Aws {
         Vec::new()
     }
 
+    /// A complete list of classes: what is not in it was deleted while nobody watched.
+    pub fn node_classes_listed(&mut self, names: &[String]) {
+        let gone: Vec<String> = self.classes.keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in &gone {
+            self.node_class_deleted(name);
+        }
+    }
+
     pub fn node_class_deleted(&mut self, name: &str) {
         self.classes.remove(name);
         self.rows.remove(name);
@@ -160,9 +185,10 @@ impl Aws {
             // The failure is the driver's to tell; the key's back-off says when to ask again.
             Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
-                self.stale = true;
                 self.addresses.described(result.as_deref().unwrap_or_default());
-                self.learn(&class, generation, |known| known.learn_subnets(now, result));
+                let mut changed = false;
+                self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
+                self.stale |= changed;
             }
             Report::SecurityGroups { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
@@ -170,12 +196,33 @@ impl Aws {
             Report::Images { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
-            Report::InstanceProfile { class, name, result } => {
+            Report::PlacementGroup { class, generation, result } => {
+                self.learn(&class, generation, |known| known.learn_placement(now, result));
+            }
+            Report::Reservations { class, generation, result } => {
+                self.learn(&class, generation, |known| known.learn_reservations(now, result));
+            }
+            Report::InstanceProfile { class, wanted, result } => {
                 let settings = self.settings.clone();
                 if let Some(known) = self.classes.get_mut(&class)
-                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == name)
+                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == wanted)
                 {
                     known.learn_profile(now, result);
+                }
+            }
+            Report::InstanceProfiles { result } => {
+                if let Ok(listed) = result {
+                    self.profiles.learn(now, listed);
+                }
+            }
+            Report::InstanceProfileDeleted { name, result } => {
+                if result.is_ok() {
+                    self.profiles.deleted(&name);
+                }
+            }
+            Report::Validated { class, inputs, result } => {
+                if let Some(known) = self.classes.get_mut(&class) {
+                    known.learn_trial(now, inputs, result);
                 }
             }
             Report::ClassResourcesDeleted { class, result } => {
@@ -216,6 +263,7 @@ impl Aws {
 
     /// Brings the catalogue up to date; called once per turn, before decisions.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Observation> {
+        self.profiles.note(self.classes.values(), now);
         self.stale |= self.unavailable.sweep(self.ticked, now);
         self.addresses.sweep(now);
         self.ticked = now;
@@ -346,6 +394,10 @@ impl Cloud for Aws {
 
     fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
         launch::trial(self, claim)
+    }
+
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &repair::POLICIES
     }
 
     fn terminate(&self, provider_id: &str) -> Call {

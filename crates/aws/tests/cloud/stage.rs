@@ -368,6 +368,8 @@ fn aws() -> Aws {
         cluster_name: "dev".into(),
         region: "us-west-2".into(),
         vm_memory_overhead: 0.075,
+        ami_refresh: SignedDuration::from_mins(5),
+        subnet_refresh: SignedDuration::from_mins(1),
         ..AwsSettings::default()
     })
 }

@@ -14,8 +14,8 @@ use crate::cloud::{LaunchBatch, LaunchOutcome, LaunchProblem};
 use crate::world::{ClaimState, LaunchState};
 use crate::{Cloud, Decision, Timestamp, World};
 
-/// A launch that is planned for more claims than there are waits for the rest, but no longer than this: the longest
-/// that Karpenter lets a fleet's batch stay open.
+/// A launch waits for those of its claims that are still being created, but no longer than this: the longest that
+/// Karpenter lets a fleet's batch stay open.
 const COMPLETE_WITHIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why claims cannot be launched now, by name.
@@ -58,7 +58,7 @@ pub(super) fn decide<'w, C: Cloud>(
         if launch.ready.is_empty() {
             continue;
         }
-        if let Some(until) = launch.incomplete_until(world).filter(|until| *until > now) {
+        if let Some(until) = launch.incomplete_until().filter(|until| *until > now) {
             decision.wake(until);
             continue;
         }
@@ -106,7 +106,7 @@ fn launches(world: &World, now: Timestamp) -> BTreeMap<&str, Launch<'_>> {
             LaunchState::Absent | LaunchState::Refused(LaunchOutcome::Failed { .. }) => {
                 launch.next = Some(launch.next.map_or(state.retry_at, |known| known.min(state.retry_at)));
             }
-            LaunchState::Launched(_) | LaunchState::Refused(_) => {}
+            LaunchState::Planned | LaunchState::Launched(_) | LaunchState::Refused(_) => {}
         }
     }
     open
@@ -114,7 +114,7 @@ fn launches(world: &World, now: Timestamp) -> BTreeMap<&str, Launch<'_>> {
 
 impl<'w> Launch<'w> {
     fn batch(&self, token: &'w str, claims: &[&'w ClaimState]) -> LaunchBatch<'w> {
-        let counts = |state: &&&ClaimState| state.instance().is_some() || !state.is_deleting();
+        let counts = |state: &&&ClaimState| state.instance().is_some() || !(state.is_deleting() || state.is_planned());
         let all = self.claims.iter().filter(counts).count();
         let attempt = claims.iter().map(|state| state.refusals).max().unwrap_or(0);
         LaunchBatch {
@@ -126,12 +126,11 @@ impl<'w> Launch<'w> {
         }
     }
 
-    /// Until when claims are waited for that are being created.
-    fn incomplete_until(&self, world: &World) -> Option<Timestamp> {
+    /// Until when claims are waited for that are still being created.
+    fn incomplete_until(&self) -> Option<Timestamp> {
         let first = self.claims.iter().map(|state| state.since).min()?;
-        let planned = self.claims.iter().map(|state| state.launch_claims()).max()?;
-        let waits = self.claims.len() < planned && world.flights.is_any_in_flight("create");
-        if waits { first.checked_add(COMPLETE_WITHIN).ok() } else { None }
+        let waits = self.claims.iter().any(|state| state.is_planned());
+        first.checked_add(COMPLETE_WITHIN).ok().filter(|_| waits)
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn decide<C>(
             return give_up(world, state, "nodeclass_not_ready", now, decision);
         }
         LaunchState::Refused(LaunchOutcome::Failed { reason, message }) => failed(stage, reason, message),
-        LaunchState::Unknown | LaunchState::Absent | LaunchState::Refused(_) => {}
+        LaunchState::Planned | LaunchState::Unknown | LaunchState::Absent | LaunchState::Refused(_) => {}
     }
     match problems.get(state.name()) {
         // What is missing arrives as an observation, which brings us back here.

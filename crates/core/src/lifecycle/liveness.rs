@@ -1,14 +1,10 @@
 //! Claims that do not become nodes in time are given up; their pods are planned anew.
 
-use jiff::SignedDuration;
 use karpenter_api::conditions as names;
 
 use super::{delete_claim, disrupted};
-use crate::world::ClaimState;
+use crate::world::{ClaimState, LAUNCH_TTL, REGISTRATION_TTL};
 use crate::{Decision, Timestamp, World, conditions};
-
-const LAUNCH_TTL: SignedDuration = SignedDuration::from_mins(5);
-const REGISTRATION_TTL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Nothing is launched any more for a claim that is about to be given up.
 pub(super) fn is_overdue(state: &ClaimState, now: Timestamp) -> bool {

@@ -31,7 +31,6 @@ pub(super) fn form(claims: &mut [NodeClaim], now: Timestamp) {
         for at in together {
             let annotations = claims[*at].metadata.annotations.get_or_insert_default();
             annotations.insert(labels::LAUNCH.to_owned(), token.clone());
-            annotations.insert(labels::LAUNCH_CLAIMS.to_owned(), together.len().to_string());
         }
     }
 }
