@@ -61,6 +61,7 @@ pub const EC2_NODE_CLASS_HASH: &str = "karpenter.k8s.aws/ec2nodeclass-hash";
 pub const EC2_NODE_CLASS_HASH_VERSION: &str = "karpenter.k8s.aws/ec2nodeclass-hash-version";
 pub const INSTANCE_PROFILE_NAME: &str = "karpenter.k8s.aws/instance-profile-name";
 pub const TAGGED: &str = "karpenter.k8s.aws/tagged";
+pub const CLUSTER_NAME_TAGGED: &str = "compatibility.karpenter.k8s.aws/cluster-name-tagged";
 /// Ours: the launch that a NodeClaim belongs to; claims that are bought together share it.
 pub const LAUNCH: &str = "karpenter-rs.dev/launch";
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateChange, InstanceStateName};
+use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateChange, InstanceStateName, Tag};
 use karpenter_api::labels;
 use karpenter_aws::call::Filters;
 use karpenter_aws::report::{CallError, InstanceInfo};
@@ -21,6 +21,13 @@ impl Wire {
             all.extend(instances.filter_map(info));
         }
         Ok(all)
+    }
+
+    pub(crate) async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CallError> {
+        let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build();
+        let request = self.ec2.create_tags().resources(id).set_tags(Some(tags.iter().map(tag).collect()));
+        request.send().await.map_err(error::of("CreateTags"))?;
+        Ok(())
     }
 
     /// What each of these launches has bought: one list for all.

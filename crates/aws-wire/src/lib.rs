@@ -130,6 +130,16 @@ impl Wire {
                 let asked_at = jiff::Timestamp::now();
                 Report::Instances { asked_at, result: self.instances(filters).await }
             }
+            Call::LaunchTemplates { filters } => Report::LaunchTemplates { result: self.templates(filters).await },
+            Call::DeleteLaunchTemplate { name } => {
+                let _turn = self.effects.acquire().await;
+                let result = self.delete_template(&name).await;
+                Report::LaunchTemplateDeleted { name, result }
+            }
+            Call::Tag { instance_id, tags } => {
+                let result = self.tag(&instance_id, &tags).await;
+                Report::Tagged { instance_id, tags, result }
+            }
             Call::Launch(launch) => {
                 let _turn = self.effects.acquire().await;
                 let result = self.launch(&launch).await;

@@ -78,7 +78,20 @@ pub enum Call {
         filters: Filters,
     },
 
+    /// DescribeLaunchTemplates of this cluster.
+    LaunchTemplates {
+        filters: Filters,
+    },
+
     // Effects.
+    DeleteLaunchTemplate {
+        name: String,
+    },
+    /// CreateTags of one instance.
+    Tag {
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+    },
     Launch(Box<Launch>),
     /// DescribeInstances by the tag of a launch.
     Find(Find),

@@ -26,7 +26,9 @@ mod profiles;
 mod repair;
 mod select;
 mod stamp;
+mod tagging;
 mod template;
+mod templates;
 mod trial;
 mod unavailable;
 
@@ -85,6 +87,8 @@ pub struct Aws {
     /// Capacity that was refused lately.
     unavailable: Unavailable,
     addresses: Addresses,
+    templates: templates::Templates,
+    tagging: tagging::Tagging,
     /// The latest look at what time has ended.
     ticked: Timestamp,
     polled: polls::Polled,
@@ -104,6 +108,8 @@ impl Aws {
             cluster: None,
             unavailable: Unavailable::default(),
             addresses: Addresses::default(),
+            templates: templates::Templates::default(),
+            tagging: tagging::Tagging::default(),
             ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             profiles: profiles::Profiles::default(),
@@ -233,11 +239,31 @@ impl Aws {
             Report::Instances { asked_at, result } => {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
+                    self.tagging.listed(&instances, now);
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
                 }
             }
+            Report::LaunchTemplates { result } => {
+                if let Ok(names) = result {
+                    self.templates.learn(names, now);
+                }
+            }
+            Report::LaunchTemplateDeleted { name, result } => {
+                if result.is_ok() {
+                    self.templates.deleted(&name);
+                }
+            }
+            Report::Tagged { instance_id, tags, result } => {
+                if result.is_ok() {
+                    self.tagging.tagged(&instance_id, &tags);
+                }
+            }
             Report::Launch { launch, result } => {
+                self.templates.use_for(&launch, now);
+                if let Ok(fleet) = &result {
+                    self.tagging.launched(&launch, fleet, now);
+                }
                 let outcomes = self.launched(&launch, result, now);
                 return told(launch.claims, outcomes);
             }
@@ -256,8 +282,13 @@ impl Aws {
 
     /// The call is about to be made.
     pub fn begin(&mut self, call: &Call, now: Timestamp) {
-        if let Call::Launch(launch) = call {
-            self.addresses.begin(launch, now);
+        match call {
+            Call::Launch(launch) => {
+                self.addresses.begin(launch, now);
+                self.templates.use_for(launch, now);
+            }
+            Call::Tag { .. } => self.tagging.begin(now),
+            _ => {}
         }
     }
 

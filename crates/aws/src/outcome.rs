@@ -46,6 +46,11 @@ impl Aws {
         now: Timestamp,
     ) -> Vec<LaunchOutcome> {
         self.addresses.end(launch, result.as_ref().ok());
+        if is_missing(&result)
+            && let Some(class) = self.classes.get_mut(&launch.knowledge.class)
+        {
+            class.doubt();
+        }
         let fleet = match result {
             Ok(fleet) => fleet,
             Err(error) => {
@@ -184,6 +189,18 @@ fn capacity_type(spot: bool) -> CapacityType {
 
 fn is_taken(taken: &[String], id: &str) -> bool {
     taken.iter().any(|provider_id| provider_id.rsplit('/').next() == Some(id))
+}
+
+/// Whether something that the launch names is not there (any more): a subnet, a security group, an image, a profile.
+fn is_missing(result: &Result<Fleet, CallError>) -> bool {
+    let says = |code: &str, message: &str| {
+        ["InvalidSubnet", "InvalidGroup", "InvalidSecurityGroup", "InvalidAMIID"].iter().any(|of| code.starts_with(of))
+            || message.contains("IAM Instance Profile")
+    };
+    match result {
+        Ok(fleet) => fleet.errors.iter().any(|error| says(&error.code, &error.message)),
+        Err(error) => says(&error.code, &error.message),
+    }
 }
 
 /// A call that failed as a whole.

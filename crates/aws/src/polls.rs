@@ -50,6 +50,8 @@ impl Aws {
             }
         }
         self.clean_profiles(world, now, &mut decision);
+        self.clean_templates(world, now, &mut decision);
+        self.tag(world, now, &mut decision);
         if let Some(until) = self.unavailable.next(now) {
             decision.wake(until);
         }

@@ -73,6 +73,19 @@ pub enum Report {
         class: String,
         result: Result<(), CallError>,
     },
+    /// Names.
+    LaunchTemplates {
+        result: Result<Vec<String>, CallError>,
+    },
+    LaunchTemplateDeleted {
+        name: String,
+        result: Result<(), CallError>,
+    },
+    Tagged {
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+        result: Result<(), CallError>,
+    },
     Instances {
         asked_at: Timestamp,
         result: Result<Vec<InstanceInfo>, CallError>,
@@ -96,6 +109,7 @@ impl Report {
     /// Why the call did not succeed, if it did not.
     pub fn error(&self) -> Option<&CallError> {
         match self {
+            Self::LaunchTemplates { result } => result.as_ref().err(),
             Self::Cluster { result } => result.as_ref().err(),
             Self::InstanceTypes { result } => result.as_ref().err(),
             Self::OnDemandPrices { result } => result.as_ref().err(),
@@ -108,6 +122,8 @@ impl Report {
             Self::InstanceProfile { result, .. } => result.as_ref().err(),
             Self::InstanceProfiles { result } => result.as_ref().err(),
             Self::InstanceProfileDeleted { result, .. }
+            | Self::LaunchTemplateDeleted { result, .. }
+            | Self::Tagged { result, .. }
             | Self::Validated { result, .. }
             | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),

@@ -150,6 +150,7 @@ impl World {
                 self.terminating
                     .retain(|id, _| listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id));
                 self.instances = Some((asked_at, instances));
+                self.flights.sweep(now);
             }
             Observation::CatalogueChanged => self.batch.retry(now),
             Observation::Planned(round) => self.planned(*round),
@@ -369,6 +370,7 @@ impl World {
             Object::Node(node) => {
                 if let Some(name) = &node.metadata.name {
                     self.node_deleted(name);
+                    self.flights.forget(&format!("Node/{name}"));
                     self.pod_events.remove(name);
                     self.batch.retry(now);
                 }
@@ -506,6 +508,7 @@ impl World {
             Kind::Node => {
                 for name in absent(self.nodes.keys(), &names) {
                     self.node_deleted(&name);
+                    self.flights.forget(&format!("Node/{name}"));
                     self.pod_events.remove(&name);
                 }
             }
