@@ -125,8 +125,8 @@ fn plant(stage: &Stage) -> anyhow::Result<BTreeMap<String, String>> {
         let document = Document::parse(&answer)?;
         for node in document.descendants().filter(|node| node.tag_name().name() == item) {
             let parent = node.parent().context("a parent")?;
-            let tags = parent.descendants().filter(|tag| tag.text() == Some("Name"));
-            let value = tags.filter_map(|key| key.next_sibling_element()?.text()).next();
+            let mut tags = parent.descendants().filter(|tag| tag.text() == Some("Name"));
+            let value = tags.find_map(|key| key.next_sibling_element()?.text());
             if let (Some(id), Some(name)) = (node.text(), value) {
                 ids.insert(id.to_owned(), format!("${name}"));
             }
