@@ -9,6 +9,7 @@ mod crash;
 mod crds;
 mod deletion;
 mod draining;
+mod faults;
 mod given_up;
 mod launch;
 mod manifests;

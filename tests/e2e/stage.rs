@@ -64,6 +64,13 @@ impl Stage {
         Ok(())
     }
 
+    /// As [`Stage::start`], with some of the controller's environment changed.
+    pub(crate) fn start_with(&mut self, changed: &[(&str, &str)]) -> anyhow::Result<()> {
+        let binary = Path::new(env!("CARGO_BIN_EXE_karpenter"));
+        self.controller = Some(self.environment()?.controller_with(binary, changed)?);
+        Ok(())
+    }
+
     /// SIGKILL: the controller has no last words.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.controller.take().context("it runs")?.kill()

@@ -13,6 +13,7 @@
 pub mod call;
 pub mod report;
 
+mod addresses;
 mod ami;
 mod capacity;
 mod class;
@@ -23,11 +24,14 @@ mod polls;
 mod prices;
 mod profiles;
 mod repair;
+mod select;
 mod stamp;
+mod tagging;
 mod template;
 #[cfg(test)]
 mod testing;
 mod trial;
+mod unavailable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,19 +39,19 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
 use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, RepairPolicy,
+    CapacityType, CatalogueProblem, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, Offering,
+    RepairPolicy,
 };
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
-use call::Call;
+use addresses::Addresses;
+use call::{Call, ClaimRef, Find};
 use capacity::Sizing;
 use class::Class;
 use prices::Prices;
-use report::{CallError, Cluster, InstanceTypeInfo, Report};
-
-/// A refused offering is left alone this long.
-const UNAVAILABLE_FOR: SignedDuration = SignedDuration::from_mins(3);
+use report::{Cluster, InstanceTypeInfo, Report};
+use unavailable::Unavailable;
 
 /// The settings AWS knowledge reads.
 #[derive(Clone, Debug, Default)]
@@ -73,9 +77,6 @@ pub struct AwsSettings {
     pub subnet_refresh: SignedDuration,
 }
 
-/// An offering: capacity type, instance type, zone.
-type OfferingKey = (CapacityType, String, String);
-
 /// AWS as observed.
 #[derive(Debug)]
 pub struct Aws {
@@ -84,8 +85,13 @@ pub struct Aws {
     types: Vec<InstanceTypeInfo>,
     prices: Prices,
     cluster: Option<Cluster>,
-    /// Refused offerings and until when.
-    unavailable: BTreeMap<OfferingKey, Timestamp>,
+    /// Capacity that was refused lately.
+    unavailable: Unavailable,
+    addresses: Addresses,
+    templates: templates::Templates,
+    tagging: tagging::Tagging,
+    /// The latest look at what time has ended.
+    ticked: Timestamp,
     polled: polls::Polled,
     profiles: profiles::Profiles,
     /// The catalogue by class, in the order EC2 lists types.
@@ -101,7 +107,11 @@ impl Aws {
             classes: BTreeMap::new(),
             types: Vec::new(),
             cluster: None,
-            unavailable: BTreeMap::new(),
+            unavailable: Unavailable::default(),
+            addresses: Addresses::default(),
+            templates: templates::Templates::default(),
+            tagging: tagging::Tagging::default(),
+            ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
@@ -182,6 +192,7 @@ impl Aws {
             // The failure is the driver's to tell; the key's back-off says when to ask again.
             Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
+                self.addresses.described(result.as_deref().unwrap_or_default());
                 let mut changed = false;
                 self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
                 self.stale |= changed;
@@ -229,17 +240,37 @@ impl Aws {
             Report::Instances { asked_at, result } => {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
+                    self.tagging.listed(&instances, now);
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
                 }
             }
-            Report::Launch { claim, claim_uid, knowledge, spot, result } => {
-                let outcome = self.launched(&knowledge, spot, result, now);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::LaunchTemplates { result } => {
+                if let Ok(names) = result {
+                    self.templates.learn(names, now);
+                }
             }
-            Report::Find { claim, claim_uid, result } => {
-                let outcome = self.found(result);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::LaunchTemplateDeleted { name, result } => {
+                if result.is_ok() {
+                    self.templates.deleted(&name);
+                }
+            }
+            Report::Tagged { instance_id, tags, result } => {
+                if result.is_ok() {
+                    self.tagging.tagged(&instance_id, &tags);
+                }
+            }
+            Report::Launch { launch, result } => {
+                self.templates.use_for(&launch, now);
+                if let Ok(fleet) = &result {
+                    self.tagging.launched(&launch, fleet, now);
+                }
+                let outcomes = self.launched(&launch, result, now);
+                return told(launch.claims, outcomes);
+            }
+            Report::Find { find, result } => {
+                let outcomes = self.found(&find, result);
+                return told(find.claims, outcomes);
             }
             Report::Terminate { provider_id, result } => {
                 if let Ok(accepted) = result {
@@ -250,12 +281,24 @@ impl Aws {
         Vec::new()
     }
 
+    /// The call is about to be made.
+    pub fn begin(&mut self, call: &Call, now: Timestamp) {
+        match call {
+            Call::Launch(launch) => {
+                self.addresses.begin(launch, now);
+                self.templates.use_for(launch, now);
+            }
+            Call::Tag { .. } => self.tagging.begin(now),
+            _ => {}
+        }
+    }
+
     /// Brings the catalogue up to date; called once per turn, before decisions.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Observation> {
         self.profiles.note(self.classes.values(), now);
-        let before = self.unavailable.len();
-        self.unavailable.retain(|_, until| *until > now);
-        self.stale |= self.unavailable.len() != before;
+        self.stale |= self.unavailable.sweep(self.ticked, now);
+        self.addresses.sweep(now);
+        self.ticked = now;
         if !self.stale || self.types.is_empty() {
             return Vec::new();
         }
@@ -319,13 +362,13 @@ impl Aws {
                     CapacityType::Spot => self.prices.spot(&info.name, zone),
                     _ => self.prices.on_demand(&info.name),
                 };
-                let key = (capacity_type, info.name.clone(), zone.clone());
+                let refused = self.unavailable.has(capacity_type, &info.name, zone, self.ticked);
                 all.push(Offering {
                     capacity_type,
                     zone: zone.clone(),
                     zone_id: (*zone_id).to_owned(),
                     price: price.unwrap_or(u64::MAX / 2),
-                    available: price.is_some() && !self.unavailable.contains_key(&key),
+                    available: price.is_some() && !refused,
                     reservation: None,
                     labels: BTreeMap::new(),
                 });
@@ -366,15 +409,23 @@ impl Cloud for Aws {
         }
     }
 
-    fn launch(&self, claim: &NodeClaim, attempt: u32, _now: Timestamp) -> Result<Call, LaunchProblem> {
-        launch::plan(self, claim, attempt)
+    fn launch(&self, batch: &LaunchBatch<'_>, planned: &[Call], now: Timestamp) -> Result<Call, LaunchProblem> {
+        launch::plan(self, batch, planned, now)
     }
 
-    fn find(&self, claim: &NodeClaim) -> Call {
-        let uid = claim.metadata.uid.clone().unwrap_or_default();
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {
+        let class = batch.claims.first().and_then(|claim| self.classes.get(&claim.spec.node_class_ref.name));
+        if self.types.is_empty() || class.is_some_and(|class| class.subnets.is_none()) {
+            return None;
+        }
         let mut filters = self.owned();
-        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
-        Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_LAUNCH), vec![batch.token.to_owned()]);
+        let claims = batch.claims.iter().map(|claim| launch::reference(claim)).collect();
+        Some(Call::Find(Find { token: batch.token.to_owned(), claims, taken: batch.taken.clone(), filters }))
+    }
+
+    fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
+        launch::trial(self, claim)
     }
 
     fn repair_policies(&self) -> &[RepairPolicy] {
@@ -385,6 +436,12 @@ impl Cloud for Aws {
         let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
         Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
     }
+}
+
+/// Each claim its part of an answer.
+fn told(claims: Vec<ClaimRef>, outcomes: Vec<LaunchOutcome>) -> Vec<Observation> {
+    let each = claims.into_iter().zip(outcomes);
+    each.map(|(claim, outcome)| Observation::Launch { claim: claim.name, uid: claim.uid, outcome }).collect()
 }
 
 fn is_ready(class: &Ec2NodeClass) -> bool {
@@ -398,11 +455,6 @@ fn hash_name(content: &str) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash.to_string()
-}
-
-/// An answer that says the call is not allowed will not be better in a moment.
-fn is_capacity_error(error: &CallError) -> bool {
-    outcome::is_capacity_code(&error.code)
 }
 
 #[cfg(test)]

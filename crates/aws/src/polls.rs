@@ -50,8 +50,10 @@ impl Aws {
             }
         }
         self.clean_profiles(world, now, &mut decision);
-        if let Some(until) = self.unavailable.values().min() {
-            decision.wake(*until);
+        self.clean_templates(world, now, &mut decision);
+        self.tag(world, now, &mut decision);
+        if let Some(until) = self.unavailable.next(now) {
+            decision.wake(until);
         }
         decision
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::call::LaunchKnowledge;
+use crate::call::{Find, Launch};
 
 /// The one answer to each [`crate::call::Call`], in the same order.
 #[derive(Clone, Debug)]
@@ -73,20 +73,29 @@ pub enum Report {
         class: String,
         result: Result<(), CallError>,
     },
+    /// Names.
+    LaunchTemplates {
+        result: Result<Vec<String>, CallError>,
+    },
+    LaunchTemplateDeleted {
+        name: String,
+        result: Result<(), CallError>,
+    },
+    Tagged {
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+        result: Result<(), CallError>,
+    },
     Instances {
         asked_at: Timestamp,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     Launch {
-        claim: String,
-        claim_uid: String,
-        knowledge: LaunchKnowledge,
-        spot: bool,
+        launch: Box<Launch>,
         result: Result<Fleet, CallError>,
     },
     Find {
-        claim: String,
-        claim_uid: String,
+        find: Find,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.
@@ -100,6 +109,7 @@ impl Report {
     /// Why the call did not succeed, if it did not.
     pub fn error(&self) -> Option<&CallError> {
         match self {
+            Self::LaunchTemplates { result } => result.as_ref().err(),
             Self::Cluster { result } => result.as_ref().err(),
             Self::InstanceTypes { result } => result.as_ref().err(),
             Self::OnDemandPrices { result } => result.as_ref().err(),
@@ -112,6 +122,8 @@ impl Report {
             Self::InstanceProfile { result, .. } => result.as_ref().err(),
             Self::InstanceProfiles { result } => result.as_ref().err(),
             Self::InstanceProfileDeleted { result, .. }
+            | Self::LaunchTemplateDeleted { result, .. }
+            | Self::Tagged { result, .. }
             | Self::Validated { result, .. }
             | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),

@@ -22,8 +22,8 @@ use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Kind, Object, Obser
 
 /// Writes to the API server at once; beyond that they are refused and decided again.
 pub const WRITES_MAX: usize = 256;
-/// Calls to AWS at once; the wire crate limits effects further.
-pub const CALLS_MAX: usize = 256;
+/// Calls to AWS at once; the wire crate joins those that can be one, and limits effects further.
+pub const CALLS_MAX: usize = 1024;
 
 /// Everything that can happen to the machine.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ pub enum Event {
         key: ActionKey,
         facts: Vec<Fact>,
         report: Box<Report>,
+    },
+    /// Whoever carried an action out broke down: nobody knows what became of it.
+    Lost {
+        key: ActionKey,
+        is_write: bool,
+        told: String,
     },
 }
 
@@ -108,6 +114,11 @@ impl Machine {
                 self.aws.node_class_deleted(&name);
                 Vec::new()
             }
+            Event::Lost { key, is_write, told } => {
+                let under_way = if is_write { &mut self.writes } else { &mut self.calls };
+                *under_way = under_way.saturating_sub(1);
+                self.done(key, Vec::new(), Err(Failure::Unknown(told)), now)
+            }
             Event::Written { key, facts, outcome } => {
                 self.writes = self.writes.saturating_sub(1);
                 self.written(key, facts, outcome, now)
@@ -147,6 +158,9 @@ impl Machine {
             };
             if *under_way < max {
                 *under_way += 1;
+                if let Deed::Cloud(call) = &action.deed {
+                    self.aws.begin(call, now);
+                }
                 turn.actions.push(action);
             } else {
                 turn.facts.extend(self.done(action.key.clone(), Vec::new(), Err(Failure::Overloaded), now));

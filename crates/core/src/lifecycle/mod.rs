@@ -3,6 +3,7 @@
 //! ```text
 //! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
+//! buy: what the cloud is asked to launch, for many claims at once
 //! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, consistency in its status
 //! garbage: instances without a claim, claims without an instance
 //! ```
@@ -10,6 +11,7 @@
 //! Each stage reads the World and names the next write; nothing is remembered here. Rules and
 //! figures: Karpenter's documentation on disruption and NodeClaims.
 
+mod buy;
 mod consistency;
 mod consolidatable;
 mod deadline;
@@ -46,6 +48,7 @@ use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     let ours = cloud.node_class_kind();
+    let problems = buy::decide(world, cloud, now, &mut decision);
     let is_ours = |node: &&NodeState| {
         node.is_deleting()
             && match world.claim_of(node) {
@@ -61,7 +64,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         } else if state.is_deleting() {
             terminate::claim(world, cloud, state, &ending, now, &mut decision);
         } else {
-            alive(world, cloud, settings, state, now, &mut decision);
+            alive(world, cloud, settings, &problems, state, now, &mut decision);
         }
     }
     let mut queue = evict::Queue::default();
@@ -86,6 +89,7 @@ fn alive<C: Cloud>(
     world: &World,
     cloud: &C,
     settings: &Settings,
+    problems: &buy::Problems<'_>,
     state: &ClaimState,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
@@ -111,7 +115,7 @@ fn alive<C: Cloud>(
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
-    if launch::decide(world, cloud, &mut stage, decision) {
+    if launch::decide(world, problems, &mut stage, decision) {
         return;
     }
     register::decide(world, cloud, &mut stage, decision);

@@ -16,7 +16,9 @@ use serde_json::json;
 
 use super::ending::{self, Ending};
 use super::evict::Queue;
-use super::{Stage, about_claim, about_node, deadline, delete_claim, drain, home_of, patch, write_key, write_status};
+use super::{
+    Stage, about_claim, about_node, buy, deadline, delete_claim, drain, home_of, patch, write_key, write_status,
+};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, LaunchState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
@@ -41,7 +43,7 @@ pub(super) fn claim<C: Cloud>(
         decision.kube_then(world, now, write_key(state), write, vec![told]);
         return;
     }
-    let provider_id = match instance_of(world, cloud, state, now, decision) {
+    let provider_id = match instance_of(world, state) {
         Owned::Instance(provider_id) => provider_id,
         Owned::Nothing => return release(world, state, now, decision),
         Owned::NotYetKnown => return,
@@ -91,27 +93,16 @@ enum Owned {
 }
 
 /// The claim's instance; a launch whose end is not known is looked up first.
-fn instance_of<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    state: &ClaimState,
-    now: Timestamp,
-    decision: &mut Decision<C::Call>,
-) -> Owned {
-    if let Some(id) = state.provider_id() {
+fn instance_of(world: &World, state: &ClaimState) -> Owned {
+    if let Some(id) = state.instance() {
         return Owned::Instance(id.to_owned());
     }
-    let subject = format!("NodeClaim/{}", state.name());
-    if world.flights.is_in_flight(&ActionKey::new(subject.clone(), "launch")) {
+    if world.flights.is_in_flight(&buy::key(state.launch_token())) {
         return Owned::NotYetKnown;
     }
     match &state.launch {
-        LaunchState::Launched(launched) => Owned::Instance(launched.provider_id.clone()),
         LaunchState::Planned | LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
-        LaunchState::Unknown => {
-            decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
-            Owned::NotYetKnown
-        }
+        LaunchState::Launched(_) | LaunchState::Unknown => Owned::NotYetKnown,
     }
 }
 

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_core::action::{Part, WriteKind};
 use karpenter_core::cloud::{
-    CatalogueProblem, Instance, InstanceState, InstanceType, LaunchOutcome, LaunchProblem, Launched, NodeClassState,
-    RepairPolicy,
+    CatalogueProblem, Instance, InstanceState, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, Launched,
+    NodeClassState, RepairPolicy,
 };
 use karpenter_core::{
     Action, Change, Cloud, Deed, Fact, Failure, KubeWrite, Object, ObjectRef, Observation, Settings, World, lifecycle,
@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 /// What the tests' cloud is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
-    Launch(Box<NodeClaim>),
-    Find(Box<NodeClaim>),
+    Launch(Vec<NodeClaim>),
+    Find(Vec<NodeClaim>),
     Terminate(String),
 }
 
@@ -43,12 +43,12 @@ impl Cloud for Sky {
         Err(CatalogueProblem::NotYetObserved)
     }
 
-    fn launch(&self, claim: &NodeClaim, _: u32, _: Timestamp) -> Result<Call, LaunchProblem> {
-        Ok(Call::Launch(Box::new(claim.clone())))
+    fn launch(&self, batch: &LaunchBatch<'_>, _: &[Call], _: Timestamp) -> Result<Call, LaunchProblem> {
+        Ok(Call::Launch(batch.claims.iter().map(|claim| (*claim).clone()).collect()))
     }
 
-    fn find(&self, claim: &NodeClaim) -> Call {
-        Call::Find(Box::new(claim.clone()))
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {
+        Some(Call::Find(batch.claims.iter().map(|claim| (*claim).clone()).collect()))
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
@@ -314,28 +314,30 @@ impl Life {
         Ok(self.objects.get(&key).map(|object| Box::new(read(object))))
     }
 
+    fn buy(&mut self, claim: &NodeClaim) {
+        if !self.launches {
+            let failed = LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into() };
+            return self.launch(claim, failed);
+        }
+        let name = claim.metadata.name.clone().unwrap();
+        self.note(&format!("launch {name}"));
+        self.instances.insert(format!("id/{name}"));
+        let launched = Launched {
+            provider_id: format!("id/{name}"),
+            image_id: "image".into(),
+            labels: [("topology.kubernetes.io/zone".to_owned(), "a".to_owned())].into(),
+            annotations: BTreeMap::new(),
+            capacity: [("cpu", 4000)].into_iter().collect(),
+            allocatable: [("cpu", 4000)].into_iter().collect(),
+            price: None,
+        };
+        self.launch(claim, LaunchOutcome::Launched(Box::new(launched)));
+    }
+
     fn call(&mut self, call: &Call) {
         match call {
-            Call::Launch(claim) if self.launches => {
-                let name = claim.metadata.name.clone().unwrap();
-                self.note(&format!("launch {name}"));
-                self.instances.insert(format!("id/{name}"));
-                let launched = Launched {
-                    provider_id: format!("id/{name}"),
-                    image_id: "image".into(),
-                    labels: [("topology.kubernetes.io/zone".to_owned(), "a".to_owned())].into(),
-                    annotations: BTreeMap::new(),
-                    capacity: [("cpu", 4000)].into_iter().collect(),
-                    allocatable: [("cpu", 4000)].into_iter().collect(),
-                    price: None,
-                };
-                self.launch(claim, LaunchOutcome::Launched(Box::new(launched)));
-            }
-            Call::Launch(claim) => {
-                let failed = LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into() };
-                self.launch(claim, failed);
-            }
-            Call::Find(claim) => self.launch(claim, LaunchOutcome::NotFound),
+            Call::Launch(claims) => claims.iter().for_each(|claim| self.buy(claim)),
+            Call::Find(claims) => claims.iter().for_each(|claim| self.launch(claim, LaunchOutcome::NotFound)),
             Call::Terminate(id) => {
                 self.note(&format!("terminate {id}"));
                 let asked_before = self.world.terminating.contains_key(id);
@@ -358,6 +360,7 @@ impl Life {
         let instances = self.instances.iter().map(|id| Instance {
             provider_id: id.clone(),
             claim: None,
+            launch: None,
             pool: None,
             launched_at: None,
             state: InstanceState::Running,

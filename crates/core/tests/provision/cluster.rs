@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool, labels};
 use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, Reservation,
+    CapacityType, CatalogueProblem, InstanceType, LaunchBatch, LaunchProblem, NodeClassState, Offering, Reservation,
 };
 use karpenter_core::provision::{self, Round};
 use karpenter_core::resources::Resources;
@@ -423,11 +423,13 @@ impl Cloud for Market {
         Ok(Arc::clone(&self.0))
     }
 
-    fn launch(&self, _claim: &NodeClaim, _attempt: u32, _now: Timestamp) -> Result<(), LaunchProblem> {
+    fn launch(&self, _batch: &LaunchBatch<'_>, _planned: &[()], _now: Timestamp) -> Result<(), LaunchProblem> {
         Err(LaunchProblem::NotYet("nothing is launched here".to_owned()))
     }
 
-    fn find(&self, _claim: &NodeClaim) {}
+    fn find(&self, _batch: &LaunchBatch<'_>) -> Option<()> {
+        None
+    }
 
     fn terminate(&self, _provider_id: &str) {}
 }
