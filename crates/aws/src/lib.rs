@@ -28,6 +28,7 @@ mod select;
 mod stamp;
 mod tagging;
 mod template;
+mod templates;
 #[cfg(test)]
 mod testing;
 mod trial;
