@@ -16,6 +16,7 @@ pub mod report;
 mod ami;
 mod capacity;
 mod class;
+mod expression;
 mod labels;
 mod launch;
 mod outcome;
