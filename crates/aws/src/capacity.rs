@@ -28,6 +28,13 @@ pub(crate) struct Sizing<'a> {
     pub(crate) settings: &'a AwsSettings,
 }
 
+impl<'a> Sizing<'a> {
+    /// As the settings say, before any node was seen.
+    pub(crate) fn new(family: AmiFamily, spec: &'a Ec2NodeClassSpec, settings: &'a AwsSettings) -> Self {
+        Self { family, spec, settings }
+    }
+}
+
 impl Sizing<'_> {
     /// (capacity, allocatable) of a type.
     pub(crate) fn of(&self, info: &InstanceTypeInfo) -> (Resources, Resources) {

@@ -56,7 +56,7 @@ impl Content<'_> {
 
     fn kubelet_of(&self, name: &str) -> Option<String> {
         let info = self.types.iter().find(|info| info.name == name)?;
-        let sizing = Sizing { family: self.class.family(), spec: &self.class.object.spec, settings: self.settings };
+        let sizing = Sizing::new(self.class.family(), &self.class.object.spec, self.settings);
         serde_json::to_string(&expression::resolved(&sizing, info)?.ok()?).ok()
     }
 

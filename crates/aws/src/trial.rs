@@ -19,7 +19,7 @@ const USUAL: [&str; 2] = ["m5.large", "m6g.large"];
 impl Aws {
     /// Whether the figures of the class's kubelet can be computed for every type; the first problem if not.
     pub(crate) fn check_figures(&self, class: &Class) -> Result<(), String> {
-        let sizing = Sizing { family: class.family(), spec: &class.object.spec, settings: &self.settings };
+        let sizing = Sizing::new(class.family(), &class.object.spec, &self.settings);
         self.types.iter().try_for_each(|info| expression::resolved(&sizing, info).map_or(Ok(()), |all| all.map(drop)))
     }
 

@@ -51,7 +51,7 @@ fn resolve(
 ) -> Result<Map<String, Value>, String> {
     let pods = |kubelet: &Map<String, Value>| {
         let spec = Ec2NodeClassSpec { kubelet: Some(kubelet.clone()), ..sizing.spec.clone() };
-        Sizing { spec: &spec, ..*sizing }.max_pods(info)
+        Sizing::new(sizing.family, &spec, sizing.settings).max_pods(info)
     };
     let cards = &info.network.cards;
     let card = cards.iter().find(|card| card.index == info.network.default_card);
@@ -119,7 +119,7 @@ mod tests {
             ..InstanceTypeInfo::default()
         };
         let spec = Ec2NodeClassSpec { kubelet: kubelet.as_object().cloned(), ..Ec2NodeClassSpec::default() };
-        resolved(&Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &AwsSettings::default() }, &info)
+        resolved(&Sizing::new(AmiFamily::Al2023, &spec, &AwsSettings::default()), &info)
     }
 
     #[test]
