@@ -11,8 +11,8 @@ use karpenter_core::Resources;
 use karpenter_core::resources::{self, CPU, EPHEMERAL_STORAGE, MEMORY, PODS};
 use serde_json::Value;
 
-use crate::AwsSettings;
 use crate::report::InstanceTypeInfo;
+use crate::{AwsSettings, expression};
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -28,9 +28,22 @@ pub(crate) struct Sizing<'a> {
     pub(crate) settings: &'a AwsSettings,
 }
 
+impl<'a> Sizing<'a> {
+    /// As the settings say, before any node was seen.
+    pub(crate) fn new(family: AmiFamily, spec: &'a Ec2NodeClassSpec, settings: &'a AwsSettings) -> Self {
+        Self { family, spec, settings }
+    }
+}
+
 impl Sizing<'_> {
     /// (capacity, allocatable) of a type.
     pub(crate) fn of(&self, info: &InstanceTypeInfo) -> (Resources, Resources) {
+        if let Some(kubelet) = expression::resolved(self, info) {
+            // What cannot be computed makes the class not ready; until then the rest of its settings counts.
+            let own = || self.spec.kubelet.as_ref().map(expression::without_expressions).unwrap_or_default();
+            let spec = Ec2NodeClassSpec { kubelet: Some(kubelet.unwrap_or_else(|_| own())), ..self.spec.clone() };
+            return Sizing { spec: &spec, ..*self }.of(info);
+        }
         let capacity = self.capacity(info);
         let mut allocatable = capacity.clone();
         allocatable.subtract(&self.kube_reserved(info, &capacity));

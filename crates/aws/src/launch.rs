@@ -134,6 +134,7 @@ impl Templates<'_> {
             class: self.class,
             status: self.status,
             cluster: self.cluster,
+            types: &self.aws.types,
             claim: Some(self.claim),
             capacity_type: self.capacity_type,
             tenancy: "default",
@@ -159,7 +160,7 @@ impl Templates<'_> {
                     priority: None,
                 })
             });
-            let key = (image, content.shape(&candidate.row.capacity));
+            let key = (image, content.shape(&candidate.row));
             groups.entry(key).or_default().extend(overrides);
         }
         groups.retain(|_, overrides| !overrides.is_empty());

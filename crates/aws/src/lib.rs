@@ -17,6 +17,7 @@ mod addresses;
 mod ami;
 mod capacity;
 mod class;
+mod expression;
 mod labels;
 mod launch;
 mod outcome;

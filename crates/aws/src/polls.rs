@@ -109,7 +109,8 @@ impl Aws {
         if let Some(next) = next {
             decision.wake(next);
         }
-        let draft = class.draft(&self.settings, self.cluster(), now);
+        let mut draft = class.draft(&self.settings, self.cluster(), now);
+        draft.figures = self.check_figures(class).err();
         let trial = self.trial(world, class, &draft);
         let inputs = trial.as_ref().map(|trial| trial.inputs.clone());
         if let Some(trial) = trial {

@@ -8,14 +8,14 @@ use karpenter_api::ec2nodeclass::{
     MetadataOptions as ApiMetadata,
 };
 use karpenter_api::{NodeClaim, Taint, labels as keys, taints};
-use karpenter_core::Resources;
-use karpenter_core::cloud::{CapacityType, LaunchProblem};
+use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem};
 use karpenter_core::resources::PODS;
 
 use crate::call::{BlockDevice, ConnectionTracking, Interface, LaunchTemplate, MetadataOptions, ReservationUse};
+use crate::capacity::Sizing;
 use crate::class::Class;
-use crate::report::Cluster;
-use crate::{AwsSettings, ami, hash_name};
+use crate::report::{Cluster, InstanceTypeInfo};
+use crate::{AwsSettings, ami, expression, hash_name};
 
 const EFA: &str = "vpc.amazonaws.com/efa";
 const ENCLAVE: &str = "eks.amazonaws.com/nitro-sandbox";
@@ -27,6 +27,7 @@ pub(crate) struct Content<'a> {
     /// What the class's selectors came to.
     pub(crate) status: &'a Ec2NodeClassStatus,
     pub(crate) cluster: &'a Cluster,
+    pub(crate) types: &'a [InstanceTypeInfo],
     /// `None` when no launch but the class itself is tried.
     pub(crate) claim: Option<&'a NodeClaim>,
     pub(crate) capacity_type: CapacityType,
@@ -38,6 +39,8 @@ pub(crate) struct Content<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) max_pods: i64,
+    /// The kubelet's settings as JSON, if some of them are computed for each type.
+    pub(crate) kubelet: Option<String>,
     /// Interfaces of the elastic fabric adapter, one per network card; none unless the claim asks for them.
     pub(crate) efa: i64,
     /// The reservation that is launched into, and EC2's word for its market if it is not plain capacity.
@@ -45,10 +48,16 @@ pub(crate) struct Shape {
 }
 
 impl Content<'_> {
-    /// The shape of a type with this capacity, outside of any reservation.
-    pub(crate) fn shape(&self, capacity: &Resources) -> Shape {
-        let efa = if self.asks_for(EFA) { capacity.get(EFA) } else { 0 };
-        Shape { max_pods: capacity.get(PODS), efa, reservation: None }
+    /// The shape of a type, outside of any reservation.
+    pub(crate) fn shape(&self, row: &InstanceType) -> Shape {
+        let efa = if self.asks_for(EFA) { row.capacity.get(EFA) } else { 0 };
+        Shape { max_pods: row.capacity.get(PODS), kubelet: self.kubelet_of(&row.name), efa, reservation: None }
+    }
+
+    fn kubelet_of(&self, name: &str) -> Option<String> {
+        let info = self.types.iter().find(|info| info.name == name)?;
+        let sizing = Sizing::new(self.class.family(), &self.class.object.spec, self.settings);
+        serde_json::to_string(&expression::resolved(&sizing, info)?.ok()?).ok()
     }
 
     /// Whether the claim's pods ask for a resource.
@@ -102,6 +111,7 @@ impl Content<'_> {
         let image_version = ami::image_version(spec, image.name.as_deref());
         let own =
             |setting: &'_ Option<String>, described: &str| setting.clone().unwrap_or_else(|| described.to_owned());
+        let computed = shape.kubelet.as_deref().and_then(|json| serde_json::from_str(json).ok());
         let bootstrap = ami::Bootstrap {
             cluster_name: &self.settings.cluster_name,
             endpoint: &own(&self.settings.cluster_endpoint, &self.cluster.endpoint),
@@ -109,7 +119,7 @@ impl Content<'_> {
             service_cidr: self.cluster.service_cidr(),
             labels: self.node_labels(),
             taints: self.taints(),
-            kubelet: spec.kubelet.clone().unwrap_or_default(),
+            kubelet: computed.or_else(|| spec.kubelet.clone()).unwrap_or_default(),
             max_pods: shape.max_pods,
             raid0: spec.instance_store_policy == Some(InstanceStorePolicy::Raid0),
             image_version: image_version.as_deref(),
@@ -242,14 +252,24 @@ mod tests {
             class: &class,
             status: &Ec2NodeClassStatus::default(),
             cluster,
+            types: &[],
             claim: Some(&claim),
             capacity_type: CapacityType::OnDemand,
             tenancy: "default",
         };
         let mut shape = shape.clone();
-        let capacity: Resources = [(PODS, shape.max_pods), (EFA, 4)].into_iter().collect();
-        shape.efa = content.shape(&capacity).efa;
+        shape.efa = content.shape(&row("x", shape.max_pods)).efa;
         content.template(&AmiStatus { id: "ami-1".into(), ..AmiStatus::default() }, &shape).unwrap()
+    }
+
+    fn row(name: &str, pods: i64) -> InstanceType {
+        InstanceType {
+            name: name.into(),
+            requirements: karpenter_core::Requirements::default(),
+            capacity: [(PODS, pods), (EFA, 4)].into_iter().collect(),
+            allocatable: karpenter_core::Resources::default(),
+            offerings: Vec::new(),
+        }
     }
 
     fn cluster(ipv6: bool) -> Cluster {
@@ -332,6 +352,30 @@ mod tests {
         ] {
             assert_ne!(name(&other), plain, "{other}");
         }
+    }
+
+    #[test]
+    fn a_kubelet_whose_figures_are_computed_has_a_template_for_each_figure() {
+        let spec = json!({ "amiFamily": "Bottlerocket", "kubelet": { "kubeReserved": { "cpu": "vcpus * 50" } } });
+        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let of_size =
+            |name: &str, vcpus: i64| InstanceTypeInfo { name: name.into(), vcpus, ..InstanceTypeInfo::default() };
+        let types = [of_size("small", 2), of_size("large", 4), of_size("other", 4)];
+        let content = Content {
+            settings: &AwsSettings::default(),
+            class: &class,
+            status: &Ec2NodeClassStatus::default(),
+            cluster: &cluster(false),
+            types: &types,
+            claim: None,
+            capacity_type: CapacityType::OnDemand,
+            tenancy: "default",
+        };
+        let shape = |name: &str| content.shape(&row(name, 29));
+        assert_eq!(shape("large"), shape("other"));
+        assert_ne!(shape("large"), shape("small"));
+        let text = content.user_data(&AmiStatus::default(), &shape("large")).unwrap();
+        assert!(text.contains("[settings.kubernetes.kube-reserved]\ncpu = \"200m\""), "{text}");
     }
 
     #[test]

@@ -414,3 +414,22 @@ fn polls_come_as_often_as_their_answers_last() {
     let (due, _) = class.polls(&usual, None, Timestamp::UNIX_EPOCH + mins(1));
     assert!(due.iter().any(|(verb, _)| *verb == "security-groups"), "while nothing is found");
 }
+
+#[test]
+fn expressions_are_judged_behind_their_gate() {
+    let open = AwsSettings { kubelet_expressions: true, ..AwsSettings::default() };
+    let judged = |text: &str, figures: Option<&str>, settings: &AwsSettings| {
+        let mut class = class_with(&json!({ "kubelet": { "maxPods": text } }));
+        answered(&mut class);
+        let mut draft = class.draft(settings, Some(&cluster()), Timestamp::UNIX_EPOCH);
+        draft.figures = figures.map(str::to_owned);
+        let status = class.status(settings, Some(&cluster()), draft, Some("inputs"), Timestamp::UNIX_EPOCH);
+        let told = conditions::get(status.conditions.as_deref(), names::VALIDATION_SUCCEEDED).unwrap();
+        (told.status.clone(), told.reason.clone())
+    };
+    let shut = AwsSettings::default();
+    assert_eq!(judged("max_pods - 1", None, &shut), both("False", "KubeletExpressionsDisabled"));
+    assert_eq!(judged("max_pods - 1", None, &open), both("True", names::VALIDATION_SUCCEEDED));
+    assert_eq!(judged("pods - 1", None, &open), both("False", "KubeletExpressionInvalid"));
+    assert_eq!(judged("max_pods - 999", Some("x"), &open), both("False", "KubeletExpressionEvaluationFailed"));
+}
