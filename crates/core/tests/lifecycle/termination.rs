@@ -331,6 +331,7 @@ fn a_node_whose_instance_is_gone_is_not_drained() {
 #[test]
 fn a_node_that_is_ready_is_drained_whatever_the_cloud_says() {
     let mut life = ending(&json!({}), &[pod("p", "n", &annotated(KEEP, "true"))]);
+    life.pass(1);
     life.instances.clear();
     life.lists_instances();
     life.pass(60);
