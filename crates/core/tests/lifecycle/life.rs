@@ -79,6 +79,8 @@ pub(crate) struct Life {
     pub(crate) facts: Vec<Fact>,
     /// Pods that a budget holds.
     pub(crate) held: BTreeSet<String>,
+    /// Objects that cannot be written.
+    pub(crate) broken: BTreeSet<String>,
     /// Instances that are there, by provider id.
     pub(crate) instances: BTreeSet<String>,
     /// The cloud takes so many requests until an instance is gone.
@@ -107,6 +109,7 @@ impl Life {
             journal: Vec::new(),
             facts: Vec::new(),
             held: BTreeSet::new(),
+            broken: BTreeSet::new(),
             instances: BTreeSet::new(),
             ends_slowly: false,
             launches: true,
@@ -312,6 +315,9 @@ impl Life {
         let Some(known) = self.objects.get(&key).cloned() else {
             return Err(Failure::NotFound(object.to_string()));
         };
+        if self.broken.contains(&key.1) {
+            return Err(Failure::Unknown(object.to_string()));
+        }
         match write {
             KubeWrite::Create { .. } => return Err(Failure::Refused("nothing is created here".into())),
             KubeWrite::Patch { patch, part, .. } => {
