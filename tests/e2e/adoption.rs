@@ -15,7 +15,7 @@ const POOL_HASH: [&str; 2] = ["karpenter.sh/nodepool-hash", "karpenter.sh/nodepo
 const CLASS_HASH: [&str; 2] = ["karpenter.k8s.aws/ec2nodeclass-hash", "karpenter.k8s.aws/ec2nodeclass-hash-version"];
 const CLASS: &str = "karpenter.k8s.aws/ec2nodeclass";
 /// Ours alone: Karpenter knows nothing of it.
-const UID_TAG: &str = "karpenter-rs.dev/nodeclaim-uid";
+const LAUNCH_TAG: &str = "karpenter-rs.dev/launch";
 
 /// What must be the same after another controller has taken over.
 #[derive(Debug, PartialEq)]
@@ -75,9 +75,9 @@ async fn as_karpenter_left_it(stage: &Stage) -> anyhow::Result<()> {
     stage.patch::<NodePool>("general", &hashed(old(POOL_HASH, "v2"))).await?;
     stage.patch::<Ec2NodeClass>("default", &hashed(old(CLASS_HASH, "v4"))).await?;
     for instance in stage.aws.alive()? {
-        stage.aws.ec2("DeleteTags", &[("ResourceId.1", instance.id.as_str()), ("Tag.1.Key", UID_TAG)])?;
+        stage.aws.ec2("DeleteTags", &[("ResourceId.1", instance.id.as_str()), ("Tag.1.Key", LAUNCH_TAG)])?;
     }
-    assert!(stage.aws.alive()?.iter().all(|instance| !instance.tags.contains_key(UID_TAG)));
+    assert!(stage.aws.alive()?.iter().all(|instance| !instance.tags.contains_key(LAUNCH_TAG)));
     Ok(())
 }
 

@@ -46,7 +46,7 @@ fn claims_that_are_alike_are_one_fleet_with_one_token() {
     stage.run(SOON, |stage| stage.bound.len() == 500);
     is_well(&stage, 500);
     println!("500 launches: {:?}", stage.ec2.calls);
-    assert_eq!(stage.ec2.calls["CreateFleet"], 1, "Karpenter's batches of 1,000 would be one call too");
+    assert_eq!(stage.ec2.calls["CreateFleet"], 1, "as Karpenter's batch, which takes 1,000");
     let launch = &stage.ec2.launches[0];
     assert_eq!((launch.target, launch.claims.len()), (500, 500));
     assert!(launch.client_token.len() <= 64, "{}", launch.client_token);
