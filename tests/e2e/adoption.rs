@@ -43,8 +43,11 @@ async fn kept(stage: &Stage) -> anyhow::Result<Kept> {
     let bought = ["CreateFleet", "RunInstances", "CreateLaunchTemplate", "TerminateInstances"];
     // A new process tries the class again, which is for no pool.
     let is_for_pool = |call: &BTreeMap<String, String>| {
-        let bears = |key: &str| call.values().any(|value| value == key);
-        bears("karpenter.sh/nodepool") || call.keys().all(|key| !key.starts_with("TagSpecification"))
+        let pool = call.iter().find_map(|(key, value)| {
+            let tag = key.strip_suffix(".Key").filter(|_| value == "karpenter.sh/nodepool")?;
+            call.get(&format!("{tag}.Value"))
+        });
+        pool.is_none_or(|pool| pool == "general")
     };
     let count = |action: &str| Ok(stage.calls(action)?.iter().filter(|call| is_for_pool(call)).count());
     Ok(Kept {
