@@ -97,7 +97,7 @@ async fn a_region_that_is_not_the_clusters() -> anyhow::Result<()> {
     assert_eq!(stage.calls("CreateFleet")?.len(), 0);
     stage.kill()?;
     stage.start()?;
-    // Not only after what was found there would have been looked for again.
+    // A new process looks again at once: what the other region answered is not waited for.
     ends_well(&stage, 2).await
 }
 
