@@ -14,6 +14,7 @@ mod given_up;
 mod launch;
 mod manifests;
 mod path;
+mod prompt;
 mod stage;
 mod standalone;
 mod validation;

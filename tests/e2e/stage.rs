@@ -18,6 +18,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Longer than any way through the controller takes on a slow machine; a wait that is over earlier ends earlier.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
+/// Longer than the controller waits between things it does one by one: it tags one instance a second.
+const QUIET: Duration = Duration::from_millis(1500);
+
 /// Made by the first test, gone when the process ends (the harness sees to that).
 static HOUSE: Mutex<Option<Environment>> = Mutex::const_new(None);
 
@@ -99,6 +102,12 @@ impl Stage {
         let said = self.controller.as_ref().map(Controller::said).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         format!("the controller said last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+
+    /// The controller's log, a line an entry.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let said = self.controller.as_ref().map(Controller::said).unwrap_or_default();
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     // ── what is there ──
@@ -290,7 +299,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What was still being done when a test looked is done: for a second it has written nothing and called nobody.
+    /// What was still being done when a test looked is done: for a while it has written nothing and called nobody.
     pub(crate) async fn has_settled(&self) -> anyhow::Result<()> {
         let mut last = self.sample()?;
         let mut since = Instant::now();
@@ -299,7 +308,7 @@ impl Stage {
             if (&now.writes, now.calls) != (&last.writes, last.calls) {
                 (last, since) = (now, Instant::now());
             }
-            Ok(Seen::holds(since.elapsed() > Duration::from_secs(1), (&last.writes, last.calls)))
+            Ok(Seen::holds(since.elapsed() > QUIET, (&last.writes, last.calls)))
         })
         .await
     }

@@ -170,11 +170,9 @@ impl Aws {
     /// Takes in what a call came back with.
     pub fn apply(&mut self, report: Report, now: Timestamp) -> Vec<Observation> {
         match report {
-            Report::Cluster { result } => {
+            Report::Cluster { result: Ok(cluster) } => {
                 self.polled.cluster = Some(now);
-                if let Ok(cluster) = result {
-                    self.cluster = Some(cluster);
-                }
+                self.cluster = Some(cluster);
             }
             Report::InstanceTypes { result: Ok(types) } => {
                 self.polled.types = Some(now);
@@ -192,7 +190,10 @@ impl Aws {
                 self.stale = true;
             }
             // The failure is the driver's to tell; the key's back-off says when to ask again.
-            Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
+            Report::Cluster { .. }
+            | Report::InstanceTypes { .. }
+            | Report::OnDemandPrices { .. }
+            | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
                 self.addresses.described(result.as_deref().unwrap_or_default());
                 let mut changed = false;

@@ -259,3 +259,148 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AwsSettings;
+    use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+
+    const ZONES: [&str; 2] = ["a", "b"];
+
+    fn launch(spot: bool) -> Launch {
+        let one = |zone: &str| Override {
+            instance_type: "m5.large".into(),
+            zone: zone.into(),
+            subnet_id: format!("subnet-{zone}"),
+            priority: None,
+        };
+        let overrides = ZONES.map(one).to_vec();
+        let claim = |name: &str| ClaimRef { name: name.into(), uid: name.into() };
+        Launch {
+            token: "t".into(),
+            claims: vec![claim("first"), claim("second")],
+            taken: Vec::new(),
+            target: 2,
+            client_token: "t".into(),
+            addresses: BTreeMap::from([("subnet-a".into(), 20), ("subnet-b".into(), 20)]),
+            spot,
+            allocation_strategy: "lowest-price",
+            configs: vec![FleetConfig { template: LaunchTemplate::default(), overrides }],
+            tags: BTreeMap::new(),
+            context: None,
+            knowledge: LaunchKnowledge::default(),
+        }
+    }
+
+    fn refusal(code: &str, zone: &str) -> FleetError {
+        FleetError {
+            code: code.into(),
+            instance_type: "m5.large".into(),
+            zone: zone.into(),
+            subnet_id: format!("subnet-{zone}"),
+            ..FleetError::default()
+        }
+    }
+
+    fn told(outcome: &LaunchOutcome) -> String {
+        match outcome {
+            LaunchOutcome::Launched(launched) => launched.provider_id.clone(),
+            LaunchOutcome::InsufficientCapacity(_) => "InsufficientCapacity".into(),
+            LaunchOutcome::Failed { reason, .. } => reason.clone(),
+            LaunchOutcome::Unknown(_) => "look up".into(),
+            LaunchOutcome::TokenSpent(_) => "look up, then another token".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Zones in which the type is left alone afterwards.
+    fn left_alone(aws: &Aws, spot: bool, now: Timestamp) -> String {
+        let off = |zone: &&str| aws.unavailable.has(capacity_type(spot), "m5.large", zone, now);
+        ZONES.into_iter().filter(off).collect()
+    }
+
+    #[test]
+    fn errors_of_calls_and_of_fleets_are_sorted_as_karpenter_sorts_them() {
+        let call = |code: &str, uncertain| {
+            Err(CallError { operation: "CreateFleet", code: code.into(), message: String::new(), uncertain })
+        };
+        let fleet = |codes: &[&str]| {
+            Ok(Fleet { errors: codes.iter().map(|code| refusal(code, "a")).collect(), ..Fleet::default() })
+        };
+        // What came back, what each claim is told, the zones that are left alone.
+        let table = [
+            (call("VcpuLimitExceeded", false), "InsufficientCapacity", "ab"),
+            (call("MaxSpotInstanceCountExceeded", false), "InsufficientCapacity", "ab"),
+            (call("InsufficientFreeAddressesInSubnet", false), "InsufficientCapacity", "ab"),
+            (call("UnauthorizedOperation", false), "Unauthorized", ""),
+            (call("RequestLimitExceeded", false), "RequestLimitExceeded", ""),
+            (call("RequestExpired", false), "CredentialsExpired", ""),
+            (call("InvalidSubnetID.NotFound", false), "SubnetNotFound", ""),
+            (call("InvalidParameterValue", false), "LaunchFailed", ""),
+            (call("InternalError", true), "look up", ""),
+            (call("IdempotentParameterMismatch", false), "look up, then another token", ""),
+            (fleet(&["InsufficientInstanceCapacity"]), "InsufficientCapacity", "ab"),
+            (fleet(&["UnfulfillableCapacity", "Unsupported"]), "InsufficientCapacity", "ab"),
+            (fleet(&["InsufficientInstanceCapacity", "UnauthorizedOperation"]), "Unauthorized", "a"),
+            (fleet(&["InvalidLaunchTemplateName.NotFoundException"]), "LaunchTemplateNotFound", ""),
+            (fleet(&[]), "LaunchFailed", ""),
+        ];
+        for (result, expected, zones) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            let outcomes: Vec<String> =
+                aws.launched(&launch(true), result.clone(), Timestamp::UNIX_EPOCH).iter().map(told).collect();
+            assert_eq!(outcomes, [expected, expected], "{result:?}");
+            assert_eq!(left_alone(&aws, true, Timestamp::UNIX_EPOCH), zones, "{result:?}");
+            assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "", "{result:?}");
+        }
+    }
+
+    #[test]
+    fn instances_are_given_out_once_and_the_rest_shares_the_errors() {
+        let bought = |id: &str| FleetInstance {
+            id: id.into(),
+            instance_type: "m5.large".into(),
+            zone: "b".into(),
+            subnet_id: "subnet-b".into(),
+            ..FleetInstance::default()
+        };
+        let fleet = Fleet {
+            instances: vec![bought("i-2"), bought("i-1")],
+            errors: vec![refusal("InsufficientInstanceCapacity", "a")],
+        };
+        let mut aws = Aws::new(AwsSettings::default());
+        let outcomes = |aws: &mut Aws, launch: &Launch| -> Vec<String> {
+            aws.launched(launch, Ok(fleet.clone()), Timestamp::UNIX_EPOCH).iter().map(told).collect()
+        };
+        assert_eq!(outcomes(&mut aws, &launch(false)), ["aws:///b/i-1", "aws:///b/i-2"]);
+        let repeated = Launch { taken: vec!["aws:///b/i-1".into()], ..launch(false) };
+        assert_eq!(outcomes(&mut aws, &repeated), ["aws:///b/i-2", "InsufficientCapacity"]);
+        assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "a", "only what was named: the fleet got something");
+    }
+
+    #[test]
+    fn spot_without_its_role_is_left_alone_everywhere() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let fleet = Fleet { errors: vec![refusal(NO_SPOT_ROLE, "a")], ..Fleet::default() };
+        let outcomes = aws.launched(&launch(true), Ok(fleet), Timestamp::UNIX_EPOCH);
+        assert_eq!(told(&outcomes[0]), "InsufficientCapacity");
+        assert!(aws.unavailable.has(CapacityType::Spot, "c5.large", "c", Timestamp::UNIX_EPOCH));
+        assert!(!aws.unavailable.has(CapacityType::OnDemand, "c5.large", "c", Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_launch_under_way_and_what_it_took_count_against_a_subnets_addresses() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let subnet = crate::report::Subnet { id: "subnet-b".into(), available_addresses: 100, ..Default::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        let call = crate::call::Call::Launch(Box::new(launch(false)));
+        aws.begin(&call, now);
+        assert_eq!(aws.addresses.free(&subnet), 80);
+        let bought = FleetInstance { id: "i-1".into(), subnet_id: "subnet-b".into(), ..FleetInstance::default() };
+        aws.launched(&launch(false), Ok(Fleet { instances: vec![bought], errors: Vec::new() }), now);
+        assert_eq!(aws.addresses.free(&subnet), 90, "one of two was launched here");
+        aws.addresses.described(std::slice::from_ref(&subnet));
+        assert_eq!(aws.addresses.free(&subnet), 100, "EC2 has counted");
+    }
+}

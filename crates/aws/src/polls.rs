@@ -5,7 +5,7 @@ use karpenter_api::labels as keys;
 use karpenter_core::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use karpenter_core::fact::About;
 use karpenter_core::{Decision, Fact, World, conditions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::call::{Call, Filters, Trial};
 use crate::class::Class;
@@ -120,7 +120,7 @@ impl Aws {
         if class.object.status.as_ref() != Some(&status) {
             let patch = json!({
                 "metadata": { "resourceVersion": class.object.metadata.resource_version },
-                "status": status,
+                "status": replacing(json!(class.object.status), json!(status)),
             });
             let write = KubeWrite::Patch { object: reference(class), part: Part::Status, patch };
             let before = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
@@ -192,6 +192,16 @@ fn try_out(world: &World, class: &Class, trial: Trial, now: Timestamp, decision:
     }
 }
 
+/// A status as a merge patch: what is not in it any more has to be named, or it stays.
+fn replacing(known: Value, mut status: Value) -> Value {
+    if let (Value::Object(known), Value::Object(status)) = (known, &mut status) {
+        for key in known.into_iter().map(|(key, _)| key) {
+            status.entry(key).or_insert(Value::Null);
+        }
+    }
+    status
+}
+
 fn about(class: &Class) -> About {
     About {
         kind: "EC2NodeClass",
@@ -203,4 +213,16 @@ fn about(class: &Class) -> About {
 
 pub(crate) fn reference(class: &Class) -> ObjectRef {
     ObjectRef::cluster(WriteKind::Ec2NodeClass, class.name(), class.object.metadata.uid.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_status_has_no_more_is_taken_out_of_it() {
+        let (known, status) = (json!({ "amis": [{}], "subnets": [1, 2] }), json!({ "subnets": [1] }));
+        assert_eq!(replacing(known, status), json!({ "amis": null, "subnets": [1] }));
+        assert_eq!(replacing(Value::Null, json!({ "subnets": [1] })), json!({ "subnets": [1] }));
+    }
 }

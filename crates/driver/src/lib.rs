@@ -95,6 +95,11 @@ impl Machine {
         &self.aws
     }
 
+    /// When the batch window of pending pods ends; `None` while nothing waits.
+    pub fn window_ends(&self) -> Option<Timestamp> {
+        self.world.batch.due_at(&self.settings)
+    }
+
     /// Takes in what happened; returns what is to be told of it.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Vec<Fact> {
         match event {

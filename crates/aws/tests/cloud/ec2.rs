@@ -30,6 +30,8 @@ pub(crate) struct Ec2 {
     /// By operation.
     pub(crate) calls: BTreeMap<&'static str, usize>,
     pub(crate) launches: Vec<Launch>,
+    /// Launch templates that were deleted.
+    pub(crate) deleted: Vec<String>,
 }
 
 impl Ec2 {
@@ -44,6 +46,7 @@ impl Ec2 {
             answers: BTreeMap::new(),
             calls: BTreeMap::new(),
             launches: Vec::new(),
+            deleted: Vec::new(),
         }
     }
 
@@ -84,6 +87,17 @@ impl Ec2 {
                 let bought = |one: &InstanceInfo| one.tags.get("karpenter-rs.dev/launch") == Some(&find.token);
                 let found = self.described(now).filter(bought).collect();
                 Report::Find { find, result: Ok(found) }
+            }
+            Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Ok(vec!["left-behind".into()]) },
+            Call::DeleteLaunchTemplate { name } => {
+                self.deleted.push(name.clone());
+                Report::LaunchTemplateDeleted { name, result: Ok(()) }
+            }
+            Call::Tag { instance_id, tags } => {
+                if let Some(instance) = self.instances.get_mut(&instance_id) {
+                    instance.tags.extend(tags.clone());
+                }
+                Report::Tagged { instance_id, tags, result: Ok(()) }
             }
             Call::Terminate { provider_id, instance_id } => {
                 let there = self.instances.remove(&instance_id).is_some();
@@ -166,6 +180,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::Find(_) => "Find",
         Call::Instances { .. } => "DescribeInstances",
         Call::Terminate { .. } => "TerminateInstances",
+        Call::Tag { .. } => "CreateTags",
         _ => "other",
     }
 }

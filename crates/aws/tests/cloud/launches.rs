@@ -46,7 +46,7 @@ fn claims_that_are_alike_are_one_fleet_with_one_token() {
     stage.run(SOON, |stage| stage.bound.len() == 500);
     is_well(&stage, 500);
     println!("500 launches: {:?}", stage.ec2.calls);
-    assert_eq!(stage.ec2.calls["CreateFleet"], 1, "Karpenter's batches of 1,000 would be one call too");
+    assert_eq!(stage.ec2.calls["CreateFleet"], 1, "as Karpenter's batch, which takes 1,000");
     let launch = &stage.ec2.launches[0];
     assert_eq!((launch.target, launch.claims.len()), (500, 500));
     assert!(launch.client_token.len() <= 64, "{}", launch.client_token);
@@ -89,4 +89,32 @@ fn a_fleet_that_is_filled_in_part_gives_each_instance_once() {
     stage.ec2.at_most = usize::MAX;
     stage.run(SignedDuration::from_mins(5), |stage| stage.bound.len() == 10);
     is_well(&stage, 10);
+}
+
+/// Each instance is told its node's name, one a second; a template that nobody uses any more goes after a minute, and
+/// so does what a predecessor has left behind.
+#[test]
+fn instances_are_tagged_once_they_have_registered_and_unused_templates_go() {
+    let mut stage = stage(5);
+    stage.run(SOON, |stage| stage.bound.len() == 5);
+    let tagged = |stage: &Stage| stage.ec2.instances.values().filter(|one| one.tags.contains_key("Name")).count();
+    let before = tagged(&stage);
+    stage.run(SignedDuration::from_secs(10), |stage| tagged(stage) == 5);
+    assert!(before < 5, "one by one: {before}");
+    let claims = stage.claims();
+    for claim in &claims {
+        let id = instance_of(claim).unwrap_or_default();
+        let tags = &stage.ec2.instances[id.rsplit('/').next().unwrap_or_default()].tags;
+        assert_eq!(tags.get("karpenter.sh/nodeclaim"), claim.metadata.name.as_ref());
+        assert_eq!(tags.get("Name"), claim.status.as_ref().and_then(|status| status.node_name.as_ref()));
+    }
+    stage.run(SOON, |_| false);
+    let mut used: BTreeSet<&str> = ["left-behind"].into();
+    used.extend(
+        stage.ec2.launches.iter().flat_map(|launch| &launch.configs).map(|config| config.template.name.as_str()),
+    );
+    assert_eq!(stage.ec2.deleted.iter().map(String::as_str).collect::<BTreeSet<_>>(), used);
+    assert_eq!(stage.ec2.calls["CreateTags"], 5, "what is written down is not asked again");
+    let noted = |claim: &NodeClaim| claim.metadata.annotations.as_ref()?.get("karpenter.k8s.aws/tagged").cloned();
+    assert!(stage.claims().iter().all(|claim| noted(claim).as_deref() == Some("true")));
 }
