@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use karpenter_api::Ec2NodeClass;
-use karpenter_aws::Aws;
 use karpenter_aws::report::Report;
+use karpenter_aws::{Aws, KubernetesFacts};
 use karpenter_core::{ActionKey, Fact, Failure, Observation, Settings, World, decide};
 use tokio::sync::mpsc::Receiver;
 
@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Observed(Observation),
     NodeClassApplied(Box<Ec2NodeClass>),
     NodeClassDeleted(String),
+    /// What the API server tells of the cluster itself.
+    KubernetesSeen(KubernetesFacts),
     /// A write to the API server ended.
     Written {
         key: ActionKey,
@@ -94,6 +96,7 @@ impl Driver {
                 }
             }
             Event::NodeClassDeleted(name) => self.aws.node_class_deleted(&name),
+            Event::KubernetesSeen(facts) => self.aws.kubernetes_seen(facts),
             Event::Written { key, facts, outcome } => self.written(key, &facts, outcome, now),
             Event::Reported { key, facts, report } => {
                 let failure = report.error().map(|error| {
@@ -149,13 +152,13 @@ impl Driver {
 
     /// Decides and dispatches; returns how long nothing is due.
     fn turn(&mut self, now: Timestamp) -> Duration {
-        for observation in self.aws.tick(now) {
+        let catalogue = self.aws.tick(&self.world, now);
+        self.telemetry.catalogue(&self.aws, !catalogue.is_empty());
+        for observation in catalogue {
             self.world.apply(observation, now);
         }
         let mut decision = decide(&self.world, &self.aws, &self.settings, now);
-        if self.world.is_listed() {
-            decision.merge(self.aws.decide(&self.world, now));
-        }
+        decision.merge(self.aws.decide(&self.world, now));
         for observation in decision.learned {
             self.world.apply(observation, now);
         }

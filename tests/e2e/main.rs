@@ -3,6 +3,7 @@
 //! What is asserted is what users see: objects and events on the API server, instances and calls on EC2.
 
 mod bad_input;
+mod catalogue;
 mod crash;
 mod crds;
 mod deletion;
@@ -10,4 +11,5 @@ mod launch;
 mod manifests;
 mod path;
 mod stage;
+mod start;
 mod volumes;

@@ -64,6 +64,17 @@ impl Stage {
         Ok(())
     }
 
+    /// With further variables in its environment.
+    pub(crate) fn start_with(&mut self, variables: &[(&str, &str)]) -> anyhow::Result<()> {
+        let binary = Path::new(env!("CARGO_BIN_EXE_karpenter"));
+        self.controller = Some(self.environment()?.controller_with(binary, variables)?);
+        Ok(())
+    }
+
+    pub(crate) fn controller(&self) -> anyhow::Result<&Controller> {
+        self.controller.as_ref().context("it runs")
+    }
+
     /// SIGKILL: the controller has no last words.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.controller.take().context("it runs")?.kill()

@@ -8,6 +8,7 @@ mod class;
 mod error;
 mod fleet;
 mod instances;
+mod shifts;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -38,6 +39,7 @@ pub struct Wire {
     iam: aws_sdk_iam::Client,
     eks: aws_sdk_eks::Client,
     pricing: aws_sdk_pricing::Client,
+    shifts: aws_sdk_arczonalshift::Client,
     templates: Mutex<BTreeSet<String>>,
     effects: Semaphore,
 }
@@ -63,6 +65,7 @@ impl Wire {
             iam: aws_sdk_iam::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             pricing: pricing_client(&config, &region),
+            shifts: aws_sdk_arczonalshift::Client::new(&config),
             region,
             templates: Mutex::default(),
             effects: Semaphore::new(EFFECTS_MAX),
@@ -80,6 +83,7 @@ impl Wire {
             Call::InstanceTypes => Report::InstanceTypes { result: self.instance_types().await },
             Call::OnDemandPrices => Report::OnDemandPrices { result: self.on_demand_prices().await },
             Call::SpotPrices => Report::SpotPrices { result: self.spot_prices().await },
+            Call::ZonalShifts { cluster_arn } => Report::ZonalShifts { result: self.zonal_shifts(&cluster_arn).await },
             Call::Subnets { class, generation, queries } => {
                 Report::Subnets { class, generation, result: self.subnets(queries).await }
             }

@@ -18,6 +18,10 @@ pub enum Call {
     OnDemandPrices,
     /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
     SpotPrices,
+    /// ARC GetManagedResource: the zonal shifts of the cluster.
+    ZonalShifts {
+        cluster_arn: String,
+    },
     /// DescribeSubnets; one query per selector term, results joined.
     Subnets {
         class: String,

@@ -74,6 +74,16 @@ impl Class {
         self.object.spec.family()
     }
 
+    /// The group that instances are launched into.
+    pub(crate) fn placement_group(&self) -> Option<&crate::report::PlacementGroup> {
+        None
+    }
+
+    /// The reservations as last observed.
+    pub(crate) fn capacity_reservations(&self) -> &[crate::report::CapacityReservation] {
+        &[]
+    }
+
     pub(crate) fn learn_subnets(&mut self, at: Timestamp, result: Result<Vec<Subnet>, CallError>) {
         let result = result.map(|mut subnets| {
             subnets.sort_by(|a, b| b.available_addresses.cmp(&a.available_addresses).then_with(|| a.id.cmp(&b.id)));
@@ -379,6 +389,12 @@ impl Class {
     }
 }
 
+/// Whether a reservation is a capacity block that is about to end.
+pub(crate) fn is_expiring(reservation: &crate::report::CapacityReservation, now: Timestamp) -> bool {
+    let from = reservation.ends.and_then(|ends| ends.checked_sub(SignedDuration::from_mins(40)).ok());
+    reservation.kind == "capacity-block" && from.is_some_and(|from| from <= now)
+}
+
 /// What was found stays true while asking again fails; the failure is told by whoever asked.
 fn learn<T>(known: &mut Option<Answer<T>>, at: Timestamp, result: Result<T, CallError>) {
     if result.is_ok() || known.as_ref().is_none_or(|answer| answer.result.is_err()) {
@@ -487,11 +503,9 @@ mod tests {
 
     fn judged(class: &Class) -> Ec2NodeClassStatus {
         let cluster = crate::report::Cluster {
-            endpoint: String::new(),
-            certificate_authority: String::new(),
             service_ipv4_cidr: Some("10.100.0.0/16".into()),
-            service_ipv6_cidr: None,
             version: "1.36".into(),
+            ..crate::report::Cluster::default()
         };
         class.status(&AwsSettings::default(), Some(&cluster), Timestamp::UNIX_EPOCH)
     }

@@ -55,7 +55,7 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, L
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
     let wanted = requirements(&claim.spec.requirements);
     let requests = requests(claim);
-    let candidates = candidates(rows, &wanted, &requests);
+    let candidates = candidates(&rows.all, &wanted, &requests);
     let flexible = claim.spec.requirements.iter().any(|r| r.min_values.is_some());
     let mut candidates = if flexible { candidates } else { without_dear_spot(without_exotic(candidates)) };
     candidates.sort_by(|a, b| a.cheapest().cmp(&b.cheapest()).then_with(|| a.row.name.cmp(&b.row.name)));
@@ -274,7 +274,7 @@ impl Templates<'_> {
             metadata: metadata(&spec.metadata_options.clone().unwrap_or_default()),
             block_devices: self.block_devices(),
             detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
-            ipv6: self.cluster.service_ipv4_cidr.is_none() && self.cluster.service_ipv6_cidr.is_some(),
+            ipv6: self.cluster.is_ipv6(),
             template_tags: tags.clone(),
             tags,
             spot: self.capacity_type == CapacityType::Spot,

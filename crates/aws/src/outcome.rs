@@ -120,7 +120,7 @@ impl Aws {
         annotations: &std::collections::BTreeMap<String, String>,
         found: &Found<'_>,
     ) -> LaunchOutcome {
-        let row = self.rows.get(class).and_then(|rows| rows.iter().find(|row| row.name == found.instance_type));
+        let row = self.rows.get(class).and_then(|rows| rows.get(found.instance_type));
         let capacity_type = if found.spot { CapacityType::Spot } else { CapacityType::OnDemand };
         let offering =
             row.and_then(|row| row.offerings.iter().find(|o| o.zone == found.zone && o.capacity_type == capacity_type));

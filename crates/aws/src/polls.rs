@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::Aws;
 use crate::call::{Call, Filters};
 use crate::class::Class;
+use crate::shifts::{self, SHIFTS_EVERY};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -26,6 +27,7 @@ pub(crate) struct Polled {
     pub(crate) types: Option<Timestamp>,
     pub(crate) on_demand: Option<Timestamp>,
     pub(crate) spot: Option<Timestamp>,
+    pub(crate) shifts: Option<Timestamp>,
     instances: Option<Timestamp>,
     instance_runs: u32,
 }
@@ -42,6 +44,10 @@ impl Aws {
     pub fn decide(&self, world: &World, now: Timestamp) -> Decision<Call> {
         let mut decision = Decision::default();
         self.lists(world, now, &mut decision);
+        // What AWS sells can be asked for while the API server still tells what there is; the rest must know it.
+        if !world.is_listed() {
+            return decision;
+        }
         for class in self.classes.values() {
             if class.is_deleting() {
                 self.end(world, class, now, &mut decision);
@@ -49,8 +55,11 @@ impl Aws {
                 self.keep(world, class, now, &mut decision);
             }
         }
-        if let Some(until) = self.unavailable.values().min() {
-            decision.wake(*until);
+        for until in self.unavailable.values().min().copied().into_iter().chain(self.shifts.next_end()) {
+            decision.wake(until);
+        }
+        for (zone, shifted) in self.shifts.news() {
+            decision.facts.extend(world.pools.values().map(|pool| shifts::fact(pool, zone, shifted)));
         }
         decision
     }
@@ -69,10 +78,13 @@ impl Aws {
         let name = self.settings.cluster_name.clone();
         ask("cluster", self.polled.cluster, CLUSTER_EVERY, Call::Cluster { name });
         ask("instance-types", self.polled.types, TYPES_EVERY, Call::InstanceTypes);
-        if !self.settings.isolated_vpc {
+        if !self.settings.isolated_vpc && crate::prices::are_listed(&self.settings.region) {
             ask("on-demand-prices", self.polled.on_demand, PRICES_EVERY, Call::OnDemandPrices);
         }
         ask("spot-prices", self.polled.spot, PRICES_EVERY, Call::SpotPrices);
+        if let Some(arn) = self.cluster.arn().filter(|_| self.settings.zonal_shift) {
+            ask("zonal-shifts", self.polled.shifts, SHIFTS_EVERY, Call::ZonalShifts { cluster_arn: arn.to_owned() });
+        }
         ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
     }
 

@@ -122,6 +122,11 @@ impl Environment {
         Controller::start(&mut self.command(binary), self.log())
     }
 
+    /// As [`Environment::controller`], with further variables in its environment.
+    pub fn controller_with(&self, binary: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Controller> {
+        Controller::start(self.command(binary).envs(variables.iter().copied()), self.log())
+    }
+
     /// An administrator's kubeconfig, for kubectl beside it.
     pub fn kubeconfig(&self) -> anyhow::Result<String> {
         self.controlplane.kubeconfig()
