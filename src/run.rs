@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use karpenter_aws::Aws;
 use karpenter_aws_wire::Wire;
-use karpenter_core::World;
+use karpenter_driver::Machine;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::act::Executor;
-use crate::drive::{Driver, Event};
+use crate::drive::{Driver, Message};
 use crate::serve::{Health, serve};
 use crate::settings::Options;
 use crate::telemetry::Telemetry;
@@ -56,15 +56,14 @@ async fn run(options: &Options, settings: karpenter_core::Settings, began: Insta
         tracing::warn!(gate, "no feature gate has this name: it is ignored");
     }
     tracing::warn!("no lease is taken yet: run one replica only");
-    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let (messages, inbox) = mpsc::channel(EVENTS_MAX);
     let mut tasks = JoinSet::new();
     let (telemetry, registry) = Telemetry::start(&client, &mut tasks)?;
     let health = Health::since(began);
     serve(options, registry, health.clone(), &mut tasks).await?;
-    observe::start(&client, &settings, &events, &mut tasks);
-    let executor = Executor::new(client, wire, events.clone());
-    let world = World::new(&settings);
-    let driver = Driver { world, aws: Aws::new(aws), settings, executor, telemetry, health };
+    observe::start(&client, &settings, &messages, &mut tasks);
+    let executor = Executor::new(client, wire, messages.clone(), options.rate());
+    let driver = Driver { machine: Machine::new(settings, Aws::new(aws)), executor, telemetry, health };
     let mut driver = tokio::spawn(driver.run(inbox));
     tokio::select! {
         asked = stopped() => asked?,
@@ -72,7 +71,7 @@ async fn run(options: &Options, settings: karpenter_core::Settings, began: Insta
         ended = &mut driver => anyhow::bail!("the driver ended by itself: {ended:?}"),
     }
     tracing::info!("stopping: no new actions, those under way may end");
-    let _ = events.send(Event::Stop).await;
+    let _ = messages.send(Message::Stop).await;
     if tokio::time::timeout(STOP_WITHIN, &mut driver).await.is_err() {
         tracing::warn!(within = ?STOP_WITHIN, "actions still under way: the next start finds out what became of them");
     }

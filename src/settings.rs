@@ -13,6 +13,7 @@ use karpenter_aws::AwsSettings;
 use karpenter_core::Settings;
 use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
 
+use crate::act::Rate;
 use crate::scheduler_config;
 
 /// Gates and their defaults.
@@ -162,8 +163,14 @@ impl Options {
             batch_max: signed(self.batch_max_duration).context("--batch-max-duration")?,
             preference_policy: self.preference_policy,
             min_values_policy: self.min_values_policy,
+            node_repair: self.gate("NodeRepair"),
             default_spreads,
         })
+    }
+
+    /// How fast the API server is written to.
+    pub(crate) fn rate(&self) -> Rate {
+        Rate::new(self.kube_client_qps, self.kube_client_burst)
     }
 
     /// What AWS knowledge reads; the region comes from the SDK's own chain.

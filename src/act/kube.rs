@@ -4,20 +4,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool};
 use karpenter_core::action::WriteKind;
 use karpenter_core::{Failure, KubeWrite, Object, ObjectRef, Part};
+use karpenter_driver::Written;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
-
-/// What a write returned.
-#[derive(Debug)]
-pub(crate) enum Written {
-    Object(Object),
-    NodeClass(Box<Ec2NodeClass>),
-    Nothing,
-}
 
 pub(super) async fn write(client: &Client, write: &KubeWrite) -> Result<Written, Failure> {
     let (KubeWrite::Create { object, .. }

@@ -4,22 +4,23 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use karpenter_aws::KubernetesFacts;
+use karpenter_driver::Event;
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 
-use crate::drive::Event;
+use crate::drive::Message;
 
 /// A control plane is upgraded while we run.
 const EVERY: Duration = Duration::from_mins(5);
 /// After a failure.
 const SOON: Duration = Duration::from_secs(5);
 
-pub(super) async fn poll(client: Client, events: Sender<Event>) {
+pub(super) async fn poll(client: Client, events: Sender<Message>) {
     loop {
         let pause = match version(&client).await {
             Ok(version) => {
                 let facts = KubernetesFacts { version, dns: dns(&client).await };
-                if events.send(Event::KubernetesSeen(facts)).await.is_err() {
+                if events.send(Message::Event(Event::KubernetesSeen(facts))).await.is_err() {
                     return;
                 }
                 EVERY

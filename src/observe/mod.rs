@@ -14,11 +14,13 @@ mod persistentvolumeclaim;
 mod pod;
 mod selecting;
 mod storageclass;
+mod volumeattachment;
 
 use std::fmt::Debug;
 
 use futures::StreamExt;
 use karpenter_core::{Change, Kind, Object, Observation, Settings};
+use karpenter_driver::Event;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event as WatchEvent};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -26,13 +28,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::drive::Event;
+use crate::drive::Message;
 
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 
 /// Starts every watch that the settings ask for. They end when the receiver is gone.
-pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Message>, tasks: &mut JoinSet<()>) {
     if !settings.default_spreads.is_empty() {
         selecting::start(client, events, tasks);
     }
@@ -48,6 +50,7 @@ pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Event>
     tasks.spawn(persistentvolume::watch(client.clone(), events.clone()));
     tasks.spawn(storageclass::watch(client.clone(), events.clone()));
     tasks.spawn(csinode::watch(client.clone(), events.clone()));
+    tasks.spawn(volumeattachment::watch(client.clone(), events.clone()));
     tasks.spawn(namespace::watch(client.clone(), events.clone()));
 }
 
@@ -73,7 +76,7 @@ impl<K> Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + serde::de::DeserializeOwned + 'static,
 {
-    async fn run(self, api: Api<K>, events: Sender<Event>) {
+    async fn run(self, api: Api<K>, events: Sender<Message>) {
         let guarded: Api<DeserializeGuard<K>> = Api::all(api.into_client());
         let config = watch::Config::default().page_size(PAGE);
         let mut stream = watcher::watcher(guarded, config).default_backoff().boxed();
@@ -100,7 +103,7 @@ where
                 }
             };
             if let Some(told) = told
-                && events.send(told).await.is_err()
+                && events.send(Message::Event(told)).await.is_err()
             {
                 return;
             }

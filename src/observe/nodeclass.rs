@@ -2,13 +2,14 @@
 
 use karpenter_api::Ec2NodeClass;
 use karpenter_core::Kind;
+use karpenter_driver::Event;
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 
 use super::Watch;
-use crate::drive::Event;
+use crate::drive::Message;
 
-pub(super) async fn watch(client: Client, events: Sender<Event>) {
+pub(super) async fn watch(client: Client, events: Sender<Message>) {
     let watch = Watch::<Ec2NodeClass> {
         kind: Kind::NodeClass,
         strip: |_| {},

@@ -6,9 +6,9 @@ use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 
 use super::{Watch, applied, deleted};
-use crate::drive::Event;
+use crate::drive::Message;
 
-pub(super) async fn watch(client: Client, events: Sender<Event>) {
+pub(super) async fn watch(client: Client, events: Sender<Message>) {
     let watch = Watch::<Pod> {
         kind: Kind::Pod,
         strip: |pod| {

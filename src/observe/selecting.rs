@@ -11,9 +11,9 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use super::{Watch, applied, deleted};
-use crate::drive::Event;
+use crate::drive::Message;
 
-pub(super) fn start(client: &Client, events: &Sender<Event>, tasks: &mut JoinSet<()>) {
+pub(super) fn start(client: &Client, events: &Sender<Message>, tasks: &mut JoinSet<()>) {
     tasks.spawn(watch::<Service>(client.clone(), events.clone()));
     tasks.spawn(watch::<ReplicationController>(client.clone(), events.clone()));
     tasks.spawn(watch::<ReplicaSet>(client.clone(), events.clone()));
@@ -26,7 +26,7 @@ trait Selects: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + ser
     fn selector(&self) -> Option<LabelSelector>;
 }
 
-async fn watch<K: Selects + 'static>(client: Client, events: Sender<Event>) {
+async fn watch<K: Selects + 'static>(client: Client, events: Sender<Message>) {
     let watch = Watch::<K> {
         kind: K::KIND,
         strip: |_| {},

@@ -41,34 +41,8 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
 
 /// A Go duration: `1m30s`, `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("found {text:?}, expected a duration such as 500ms, 10s, 1m30s or 2h");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = tail;
-    }
-    Ok(total)
+    let parsed = karpenter_api::duration::parse(text).and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| format!("found {text:?}, expected a duration such as 500ms, 10s, 1m30s or 2h"))
 }
 
 /// `A=true,B=false`; gates nobody knows are kept, and told by whoever reads them.

@@ -20,7 +20,8 @@ pub(super) struct Market {
     types: BTreeSet<String>,
     offerings: BTreeSet<[String; 3]>,
     told: Option<Instant>,
-    stale: bool,
+    /// Of the catalogue that was told.
+    version: u64,
 }
 
 impl Market {
@@ -37,15 +38,15 @@ impl Market {
             types: BTreeSet::new(),
             offerings: BTreeSet::new(),
             told: None,
-            stale: false,
+            version: 0,
         })
     }
 
     /// Tells a catalogue that changed, but not all the time.
-    pub(super) fn tell(&mut self, aws: &Aws, changed: bool) {
-        self.stale |= changed;
-        if self.stale && self.told.is_none_or(|at| at.elapsed() >= EVERY) {
-            self.stale = false;
+    pub(super) fn tell(&mut self, aws: &Aws) {
+        let version = aws.catalogue_version();
+        if self.version != version && self.told.is_none_or(|at| at.elapsed() >= EVERY) {
+            self.version = version;
             self.told = Some(Instant::now());
             self.set(aws.market());
         }

@@ -55,8 +55,8 @@ impl Telemetry {
     }
 
     /// The catalogue, if it changed.
-    pub(crate) fn catalogue(&mut self, aws: &Aws, changed: bool) {
-        self.market.tell(aws, changed);
+    pub(crate) fn catalogue(&mut self, aws: &Aws) {
+        self.market.tell(aws);
     }
 
     pub(crate) fn turn(&mut self, took: Duration) {
@@ -67,6 +67,7 @@ impl Telemetry {
         let ttl = match fact {
             Fact::PodUnschedulable { .. } => UNSCHEDULABLE_FOR,
             Fact::PoolWithoutInstanceTypes { .. } => Duration::from_mins(1),
+            Fact::Event { reason: "NodeRepairBlocked", .. } => Duration::from_mins(15),
             Fact::RoundSolved { .. } => return true,
             _ => TOLD_FOR,
         };
@@ -83,6 +84,8 @@ impl Telemetry {
                 let reason = verdict.to_string().replace(|c: char| c.is_ascii_digit(), "");
                 format!("unschedulable {} {reason}", pod.uid)
             }
+            // So does the number of pods while a node drains.
+            Fact::DrainBlocked { node, .. } => format!("drain {}", node.uid),
             fact => format!("{fact:?}"),
         };
         let known = self.told.get(&key).is_some_and(|until| *until > now);

@@ -25,9 +25,16 @@ mod memory;
 mod outcome;
 mod polls;
 mod prices;
+mod profiles;
+mod repair;
 mod reservations;
 mod settings;
 mod shifts;
+mod stamp;
+mod template;
+#[cfg(test)]
+mod testing;
+mod trial;
 
 pub use cluster::KubernetesFacts;
 pub use market::{Market, Sale};
@@ -38,7 +45,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, RepairPolicy,
+};
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, World, conditions};
 
@@ -76,8 +85,11 @@ pub struct Aws {
     /// The latest look at what time has ended.
     ticked: Timestamp,
     polled: polls::Polled,
+    profiles: profiles::Profiles,
     /// The catalogue by class.
     rows: BTreeMap<String, Rows>,
+    /// Counts the changes of any row.
+    rows_version: u64,
     stale: bool,
 }
 
@@ -96,7 +108,9 @@ impl Aws {
             unavailable: BTreeMap::new(),
             ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
+            profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
+            rows_version: 0,
             stale: false,
         }
     }
@@ -132,6 +146,14 @@ impl Aws {
             }
         }
         Vec::new()
+    }
+
+    /// A complete list of classes: what is not in it was deleted while nobody watched.
+    pub fn node_classes_listed(&mut self, names: &[String]) {
+        let gone: Vec<String> = self.classes.keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in &gone {
+            self.node_class_deleted(name);
+        }
     }
 
     pub fn node_class_deleted(&mut self, name: &str) {
@@ -170,8 +192,9 @@ impl Aws {
             | Report::SpotPrices { .. }
             | Report::ZonalShifts { .. } => {}
             Report::Subnets { class, generation, result } => {
-                self.stale = true;
-                self.learn(&class, generation, |known| known.learn_subnets(now, result));
+                let mut changed = false;
+                self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
+                self.stale |= changed;
             }
             Report::SecurityGroups { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
@@ -179,12 +202,36 @@ impl Aws {
             Report::Images { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
-            Report::InstanceProfile { class, name, result } => {
+            Report::PlacementGroup { class, generation, result } => {
+                self.stale = true;
+                self.learn(&class, generation, |known| known.learn_placement(now, result));
+            }
+            Report::Reservations { class, generation, result } => {
+                self.reservations.told(result.as_deref().unwrap_or_default());
+                self.stale = true;
+                self.learn(&class, generation, |known| known.learn_reservations(now, result));
+            }
+            Report::InstanceProfile { class, wanted, result } => {
                 let settings = self.settings.clone();
                 if let Some(known) = self.classes.get_mut(&class)
-                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == name)
+                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == wanted)
                 {
                     known.learn_profile(now, result);
+                }
+            }
+            Report::InstanceProfiles { result } => {
+                if let Ok(listed) = result {
+                    self.profiles.learn(now, listed);
+                }
+            }
+            Report::InstanceProfileDeleted { name, result } => {
+                if result.is_ok() {
+                    self.profiles.deleted(&name);
+                }
+            }
+            Report::Validated { class, inputs, result } => {
+                if let Some(known) = self.classes.get_mut(&class) {
+                    known.learn_trial(now, inputs, result);
                 }
             }
             Report::ClassResourcesDeleted { class, result } => {
@@ -218,6 +265,7 @@ impl Aws {
 
     /// Brings the catalogue up to date; called once per turn, before decisions.
     pub fn tick(&mut self, world: &World, now: Timestamp) -> Vec<Observation> {
+        self.profiles.note(self.classes.values(), now);
         let before = self.unavailable.len();
         self.unavailable.retain(|_, until| *until > now);
         self.stale |= self.unavailable.len() != before;
@@ -228,7 +276,16 @@ impl Aws {
             return Vec::new();
         }
         self.stale = false;
-        if self.refresh_rows() { vec![Observation::CatalogueChanged] } else { Vec::new() }
+        if !self.refresh_rows() {
+            return Vec::new();
+        }
+        self.rows_version += 1;
+        vec![Observation::CatalogueChanged]
+    }
+
+    /// Another number whenever the catalogue is another.
+    pub fn catalogue_version(&self) -> u64 {
+        self.rows_version
     }
 
     /// What the API server says of the cluster.
@@ -313,6 +370,10 @@ impl Cloud for Aws {
         Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
     }
 
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &repair::POLICIES
+    }
+
     fn terminate(&self, provider_id: &str) -> Call {
         let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
         Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
@@ -335,4 +396,22 @@ fn hash_name(content: &str) -> String {
 /// An answer that says the call is not allowed will not be better in a moment.
 fn is_capacity_error(error: &CallError) -> bool {
     outcome::is_capacity_code(&error.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{aws, class};
+    use serde_json::json;
+
+    #[test]
+    fn a_class_that_a_complete_list_lacks_is_gone() {
+        let mut aws = aws();
+        for name in ["kept", "gone"] {
+            aws.node_class_applied(class(&json!({ "metadata": { "name": name } })), Timestamp::UNIX_EPOCH);
+        }
+        aws.node_classes_listed(&["kept".to_owned()]);
+        assert_eq!(aws.node_class("gone"), NodeClassState::NotFound);
+        assert_eq!(aws.node_class("kept"), NodeClassState::Unknown);
+    }
 }

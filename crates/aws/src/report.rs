@@ -43,9 +43,34 @@ pub enum Report {
         generation: i64,
         result: Result<Images, CallError>,
     },
+    /// The group, or that there is none.
+    PlacementGroup {
+        class: String,
+        generation: i64,
+        result: Result<Option<PlacementGroup>, CallError>,
+    },
+    Reservations {
+        class: String,
+        generation: i64,
+        result: Result<Vec<CapacityReservation>, CallError>,
+    },
+    /// The profile that was asked for, and the name of the one that holds the role.
     InstanceProfile {
         class: String,
+        wanted: String,
+        result: Result<String, CallError>,
+    },
+    InstanceProfiles {
+        result: Result<Vec<InstanceProfileInfo>, CallError>,
+    },
+    InstanceProfileDeleted {
         name: String,
+        result: Result<(), CallError>,
+    },
+    /// Which operation refused says the error.
+    Validated {
+        class: String,
+        inputs: String,
         result: Result<(), CallError>,
     },
     ClassResourcesDeleted {
@@ -87,7 +112,13 @@ impl Report {
             Self::Subnets { result, .. } => result.as_ref().err(),
             Self::SecurityGroups { result, .. } => result.as_ref().err(),
             Self::Images { result, .. } => result.as_ref().err(),
-            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
+            Self::PlacementGroup { result, .. } => result.as_ref().err(),
+            Self::Reservations { result, .. } => result.as_ref().err(),
+            Self::InstanceProfile { result, .. } => result.as_ref().err(),
+            Self::InstanceProfiles { result } => result.as_ref().err(),
+            Self::InstanceProfileDeleted { result, .. }
+            | Self::Validated { result, .. }
+            | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
             Self::Launch { result, .. } => result.as_ref().err(),
             Self::Terminate { result, .. } => result.as_ref().err(),
@@ -137,6 +168,13 @@ pub struct ZonalShift {
     pub applied: bool,
     /// `None`: as long as it is listed.
     pub until: Option<Timestamp>,
+}
+
+impl Cluster {
+    /// The range of service addresses, IPv4 before IPv6.
+    pub fn service_cidr(&self) -> Option<&str> {
+        self.service_ipv4_cidr.as_deref().or(self.service_ipv6_cidr.as_deref())
+    }
 }
 
 /// The fields of DescribeInstanceTypes that labels and capacity are computed from.
@@ -227,34 +265,6 @@ pub struct SecurityGroup {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Image {
-    pub id: String,
-    pub name: String,
-    /// `x86_64` or `arm64`.
-    pub architecture: String,
-    pub created: Option<Timestamp>,
-    pub deprecated: Option<Timestamp>,
-    pub owner: String,
-    pub tags: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct InstanceInfo {
-    pub id: String,
-    pub instance_type: String,
-    pub zone: String,
-    pub zone_id: String,
-    pub image_id: String,
-    pub subnet_id: String,
-    pub spot: bool,
-    /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
-    pub state: String,
-    pub launched_at: Option<Timestamp>,
-    pub tags: BTreeMap<String, String>,
-}
-
-/// Where EC2 puts instances among the racks of a zone.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PlacementGroup {
     pub id: String,
     pub name: String,
@@ -280,6 +290,39 @@ pub struct CapacityReservation {
     /// Instances it has room for now.
     pub available: i64,
     pub total: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InstanceProfileInfo {
+    pub name: String,
+    pub created: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Image {
+    pub id: String,
+    pub name: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    pub created: Option<Timestamp>,
+    pub deprecated: Option<Timestamp>,
+    pub owner: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InstanceInfo {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub zone_id: String,
+    pub image_id: String,
+    pub subnet_id: String,
+    pub spot: bool,
+    /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
+    pub state: String,
+    pub launched_at: Option<Timestamp>,
+    pub tags: BTreeMap<String, String>,
 }
 
 /// What CreateFleet answered. Both lists may be filled.

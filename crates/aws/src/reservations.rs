@@ -1,7 +1,6 @@
 //! Capacity reservations: how many more instances each takes.
 //!
-//! EC2 is asked every minute; in between, a launch takes one and an instance that ends gives one back, so that what the
-//! scheduler sees is never older than our own deeds.
+//! EC2 is asked every minute.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +15,6 @@ pub(crate) struct Reservations {
 }
 
 impl Reservations {
-    /// EC2's figures. An answer from before our latest deed may undo it for a minute, until the next one: a launch
-    /// that finds nothing left is planned anew.
     pub(crate) fn told(&mut self, all: &[CapacityReservation]) {
         if self.left.len() > RESERVATIONS_MAX {
             self.left.clear();
@@ -28,27 +25,6 @@ impl Reservations {
 
     pub(crate) fn left(&self, id: &str) -> u32 {
         self.left.get(id).copied().unwrap_or(0)
-    }
-
-    /// An instance was launched into it.
-    pub(crate) fn taken(&mut self, id: &str) {
-        self.change(id, |left| left.saturating_sub(1));
-    }
-
-    /// An instance in it was ended.
-    pub(crate) fn given_back(&mut self, id: &str) {
-        self.change(id, |left| left.saturating_add(1));
-    }
-
-    /// EC2 had nothing left in it, whatever it had told.
-    pub(crate) fn exhausted(&mut self, id: &str) {
-        self.change(id, |_| 0);
-    }
-
-    fn change(&mut self, id: &str, to: impl FnOnce(u32) -> u32) {
-        if let Some(left) = self.left.get_mut(id) {
-            *left = to(*left);
-        }
     }
 }
 
@@ -61,17 +37,11 @@ mod tests {
     }
 
     #[test]
-    fn our_own_deeds_count_before_ec2_tells_of_them() {
+    fn what_ec2_told_last_counts() {
         let mut all = Reservations::default();
         assert_eq!(all.left("cr-1"), 0, "unknown is nothing");
         all.told(&told(2));
-        all.taken("cr-1");
-        assert_eq!(all.left("cr-1"), 1);
-        all.given_back("cr-1");
         assert_eq!(all.left("cr-1"), 2);
-        all.exhausted("cr-1");
-        all.taken("cr-1");
-        assert_eq!(all.left("cr-1"), 0, "never below nothing");
         all.told(&told(3));
         assert_eq!(all.left("cr-1"), 3, "EC2 knows best");
     }
