@@ -110,3 +110,31 @@ async fn a_cluster_that_arc_does_not_manage_stops_the_start_if_shifts_are_to_be_
         })
         .await
 }
+
+/// What is paid for already is used first, by as many as it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn reserved_capacity_is_used_first_and_no_further_than_it_goes() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let tags = json!({ "for": "us" });
+    let reservation = json!({ "instance_type": "m5.large", "zone": "us-west-2a", "total": 1, "tags": tags });
+    let id = stage.aws.tell("reservations", &reservation)?["id"].as_str().unwrap_or_default().to_owned();
+    let either = requiring(&[any_of("karpenter.sh/capacity-type", &["reserved", "on-demand"]), types(&["m5.large"])]);
+    let selecting = json!({ "capacityReservationSelectorTerms": [{ "tags": tags }] });
+    let pods = deployment("app", 2, "1500m", "1Gi", &json!({}));
+    stage.apply(&[class("default", &selecting), pool("general", &either), pods]).await?;
+    stage.pods_run("app", 2).await?;
+    let claims = stage.claims("general").await?;
+    let mut told: Vec<(&str, &str)> = claims
+        .iter()
+        .map(|claim| {
+            (label(claim, "karpenter.sh/capacity-type"), label(claim, "karpenter.k8s.aws/capacity-reservation-id"))
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [("on-demand", ""), ("reserved", id.as_str())]);
+    let state = stage.aws.peer("state")?;
+    let inside = |one: &serde_json::Value| one["capacity_reservation_id"] == json!(id);
+    let used = state["instances"].as_array().map_or(0, |all| all.iter().filter(|one| inside(one)).count());
+    assert_eq!(used, 1, "{state}");
+    Ok(())
+}

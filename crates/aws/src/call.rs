@@ -273,6 +273,8 @@ pub struct LaunchKnowledge {
     pub class: String,
     pub annotations: BTreeMap<String, String>,
     pub tenancy: String,
+    /// The reservation that a type in a zone is launched into.
+    pub reserved: BTreeMap<(String, String), String>,
     /// The instance has EFA interfaces, so its claim may promise them.
     pub efa: bool,
 }

@@ -12,11 +12,11 @@ use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, NodeClass
 use karpenter_core::requirements::{Requirement, Requirements};
 use karpenter_core::{Cloud, Resources};
 
-use crate::Aws;
 use crate::call::{Call, FleetConfig, Launch, LaunchKnowledge, Override};
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::template::{Content, Shape};
+use crate::{Aws, reserved};
 
 /// EC2 takes few overrides well; the cheapest of these are kept.
 const TYPES_MAX: usize = 60;
@@ -68,6 +68,9 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, L
     for candidate in &mut candidates {
         candidate.offerings.retain(|offering| offering.capacity_type == capacity_type);
     }
+    if capacity_type == CapacityType::Reserved {
+        reserved::narrow(&mut candidates.iter_mut().map(|candidate| &mut candidate.offerings).collect::<Vec<_>>());
+    }
     candidates.retain(|candidate| !candidate.offerings.is_empty());
     let spot = capacity_type == CapacityType::Spot;
     let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type };
@@ -89,9 +92,19 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, L
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
             annotations: annotations(class, aws.cluster_ca()),
+            reserved: reservations(&candidates),
             ..LaunchKnowledge::default()
         },
     })))
+}
+
+/// Which reservation an instance of a type in a zone is in.
+fn reservations(candidates: &[Candidate]) -> BTreeMap<(String, String), String> {
+    let of = |candidate: &Candidate, offering: &Offering| {
+        let id = offering.reservation.as_ref()?.id.clone();
+        Some(((candidate.row.name.clone(), offering.zone.clone()), id))
+    };
+    candidates.iter().flat_map(|one| one.offerings.iter().filter_map(|offering| of(one, offering))).collect()
 }
 
 /// The first launch has the claim's own token; each one after a launch that ended without an instance has another, as
@@ -144,6 +157,7 @@ fn candidates(rows: &[Arc<InstanceType>], wanted: &Requirements, requests: &Reso
                     && allows(keys::ZONE, &offering.zone)
                     && allows(keys::CAPACITY_TYPE, offering.capacity_type.as_str())
                     && (offering.zone_id.is_empty() || allows(keys::ZONE_ID, &offering.zone_id))
+                    && reserved::is_meant(offering, wanted)
             });
             Candidate { row: Arc::clone(row), offerings: offerings.cloned().collect() }
         })
@@ -208,17 +222,22 @@ impl Templates<'_> {
             let Some(image) = amis.iter().position(fits) else {
                 continue;
             };
-            let overrides = candidate.offerings.iter().filter_map(|offering| {
-                let subnet = subnets.get(offering.zone.as_str())?;
-                Some(Override {
+            for offering in &candidate.offerings {
+                let Some(subnet) = subnets.get(offering.zone.as_str()) else { continue };
+                let mut shape = content.shape(&candidate.row.capacity);
+                shape.reservation = offering.reservation.as_ref().map(|of| (of.id.clone(), reserved::market(offering)));
+                let one = Override {
                     instance_type: candidate.row.name.clone(),
                     zone: offering.zone.clone(),
                     subnet_id: subnet.id.clone(),
                     priority: None,
-                })
-            });
-            let key = (image, content.shape(&candidate.row.capacity));
-            groups.entry(key).or_default().extend(overrides);
+                };
+                // Partitions of a group are offerings of their own, and one to EC2.
+                let overrides = groups.entry((image, shape)).or_default();
+                if !overrides.contains(&one) {
+                    overrides.push(one);
+                }
+            }
         }
         groups.retain(|_, overrides| !overrides.is_empty());
         if groups.is_empty() {

@@ -28,6 +28,7 @@ mod prices;
 mod profiles;
 mod repair;
 mod reservations;
+mod reserved;
 mod settings;
 mod shifts;
 mod stamp;
@@ -256,6 +257,7 @@ impl Aws {
             }
             Report::Terminate { provider_id, result } => {
                 if let Ok(accepted) = result {
+                    self.stale |= self.reservations.given_back(&provider_id);
                     return vec![Observation::Terminating { provider_id, gone: !accepted }];
                 }
             }

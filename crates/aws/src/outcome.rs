@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use karpenter_api::labels as keys;
-use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched};
+use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched, Offering};
 
 use crate::call::LaunchKnowledge;
 use crate::report::{CallError, Fleet, InstanceInfo};
@@ -31,6 +31,7 @@ struct Found<'a> {
     zone: &'a str,
     image_id: &'a str,
     spot: bool,
+    reservation: Option<&'a str>,
 }
 
 impl Aws {
@@ -56,11 +57,21 @@ impl Aws {
         };
         let until = now.checked_add(UNAVAILABLE_FOR).unwrap_or(now);
         for error in fleet.errors.iter().filter(|error| is_capacity_code(&error.code)) {
+            self.stale = true;
+            // Whatever is refused to a reservation says nothing of plain capacity.
+            if let Some(id) = knowledge.reserved.get(&(error.instance_type.clone(), error.zone.clone())) {
+                self.reservations.exhausted(id);
+                continue;
+            }
             let capacity_type = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
             self.unavailable.insert((capacity_type, error.instance_type.clone(), error.zone.clone()), until);
-            self.stale = true;
         }
         if let Some(instance) = fleet.instances.first() {
+            let held = knowledge.reserved.get(&(instance.instance_type.clone(), instance.zone.clone()));
+            if let Some(id) = held {
+                self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
+                self.stale = true;
+            }
             return self.learnt(
                 &knowledge.class,
                 &knowledge.annotations,
@@ -70,6 +81,7 @@ impl Aws {
                     zone: &instance.zone,
                     image_id: &instance.image_id,
                     spot: instance.spot,
+                    reservation: held.map(String::as_str),
                 },
             );
         }
@@ -110,6 +122,8 @@ impl Aws {
                 zone: &instance.zone,
                 image_id: &instance.image_id,
                 spot: instance.spot,
+                // With the feature off, an open reservation that takes an instance in is EC2's own business.
+                reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
             },
         )
     }
@@ -121,9 +135,20 @@ impl Aws {
         found: &Found<'_>,
     ) -> LaunchOutcome {
         let row = self.rows.get(class).and_then(|rows| rows.get(found.instance_type));
-        let capacity_type = if found.spot { CapacityType::Spot } else { CapacityType::OnDemand };
-        let offering =
-            row.and_then(|row| row.offerings.iter().find(|o| o.zone == found.zone && o.capacity_type == capacity_type));
+        let reservation = found.reservation.and_then(|id| {
+            self.classes.get(class)?.capacity_reservations().iter().find(|reservation| reservation.id == id)
+        });
+        let capacity_type = match (found.spot, reservation) {
+            (_, Some(_)) => CapacityType::Reserved,
+            (true, None) => CapacityType::Spot,
+            (false, None) => CapacityType::OnDemand,
+        };
+        let id = reservation.map(|of| of.id.as_str());
+        let is_it = |offering: &&Offering| {
+            let held = offering.reservation.as_ref().map(|of| of.id.as_str());
+            offering.zone == found.zone && offering.capacity_type == capacity_type && held == id
+        };
+        let offering = row.and_then(|row| row.offerings.iter().find(is_it));
         let image = self.classes.get(class).and_then(|class| {
             class.object.status.as_ref()?.amis.as_ref()?.iter().find(|ami| ami.id == found.image_id).cloned()
         });
@@ -139,6 +164,13 @@ impl Aws {
             (keys::INSTANCE_TENANCY, "default".to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
+        chosen.extend(reservation.into_iter().flat_map(|of| {
+            [
+                (keys::CAPACITY_RESERVATION_ID, of.id.clone()),
+                (keys::CAPACITY_RESERVATION_TYPE, of.kind.clone()),
+                (keys::CAPACITY_RESERVATION_INTERRUPTIBLE, of.interruptible.to_string()),
+            ]
+        }));
         let empty = karpenter_core::Requirements::default();
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),

@@ -319,6 +319,8 @@ pub struct InstanceInfo {
     pub image_id: String,
     pub subnet_id: String,
     pub spot: bool,
+    /// Id of the capacity reservation it runs in.
+    pub reservation: Option<String>,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
     pub state: String,
     pub launched_at: Option<Timestamp>,

@@ -1,9 +1,10 @@
 //! What is on offer, and at what price.
 
+use karpenter_api::labels as keys;
 use karpenter_aws::AwsSettings;
-use karpenter_aws::report::{Cluster, Report, ZonalShift};
-use karpenter_core::cloud::CapacityType::{OnDemand, Spot};
-use karpenter_core::{Change, Fact, Object, Observation};
+use karpenter_aws::report::{CapacityReservation, Cluster, PlacementGroup, Report, ZonalShift};
+use karpenter_core::cloud::CapacityType::{OnDemand, Reserved, Spot};
+use karpenter_core::{Change, Fact, Kind, Object, Observation};
 use serde_json::json;
 
 use crate::fixture::{Market, ZONES, spot, zone_id};
@@ -118,6 +119,9 @@ fn owners_of_nodepools_are_told_of_a_shift() {
             "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default" }, "requirements": [],
         } } },
     }));
+    for kind in Kind::ALL {
+        market.world.apply(Observation::Listed { kind, names: Vec::new() }, market.now);
+    }
     let pool = Object::NodePool(Box::new(pool.unwrap()));
     market.world.apply(Observation::Kube(Change::Applied(pool)), market.now);
     let told = |market: &Market| {
@@ -179,4 +183,117 @@ fn an_isolated_vpc_and_govcloud_have_the_bundled_prices() {
     let mut govcloud = Market::open(AwsSettings::default());
     govcloud.aws = karpenter_aws::Aws::new(settings);
     assert_eq!(due(&govcloud), ["cluster", "instance-types", "spot-prices", "instances"]);
+}
+
+fn reservation(id: &str, available: i64) -> CapacityReservation {
+    CapacityReservation {
+        id: id.into(),
+        instance_type: "m5.large".into(),
+        zone: ZONES[0].into(),
+        kind: "default".into(),
+        available,
+        total: 10,
+        ..CapacityReservation::default()
+    }
+}
+
+fn reserved(all: &[CapacityReservation]) -> Report {
+    Report::Reservations { class: "default".into(), generation: 1, result: Ok(all.to_vec()) }
+}
+
+#[test]
+fn reserved_capacity_is_an_offering_of_its_own() {
+    let mut market = Market::selling(AwsSettings::default(), &json!({}));
+    market.hear(reserved(&[reservation("cr-1", 3)]));
+    assert!(market.tick());
+    let offering = market.offering("m5.large", Reserved, ZONES[0]).unwrap();
+    assert!(offering.available);
+    assert_eq!(offering.zone_id, zone_id(ZONES[0]));
+    assert_eq!(offering.reservation.map(|of| (of.id, of.left)), Some(("cr-1".into(), 3)));
+    assert_eq!(offering.price, 9, "paid for already; dearer types still come later");
+    let label = |key: &str| offering.labels.get(key).map(String::as_str);
+    assert_eq!(label(keys::CAPACITY_RESERVATION_TYPE), Some("default"));
+    assert_eq!(label(keys::CAPACITY_RESERVATION_INTERRUPTIBLE), Some("false"));
+    let row = market.row("m5.large");
+    assert_eq!(row.offerings.len(), 7, "all others are there as before");
+    let ids = row.requirements.get(keys::CAPACITY_RESERVATION_ID).unwrap();
+    assert!(ids.has("cr-1") && ids.allows_absence(), "a node bought otherwise lacks the label");
+    assert!(market.row("m5.xlarge").requirements.get(keys::CAPACITY_RESERVATION_ID).unwrap().has_no_value());
+
+    market.hear(reserved(&[reservation("cr-1", 2)]));
+    assert!(market.tick(), "it has less left");
+    assert_eq!(market.offering("m5.large", Reserved, ZONES[0]).and_then(|o| o.reservation).map(|of| of.left), Some(2));
+    market.hear(reserved(&[reservation("cr-1", 2)]));
+    assert!(!market.tick(), "the same answer a minute later changes nothing");
+}
+
+#[test]
+fn reserved_capacity_that_cannot_be_had() {
+    let mut market = Market::selling(AwsSettings { zonal_shift: true, ..AwsSettings::default() }, &json!({}));
+    let open = |market: &Market| market.offering("m5.large", Reserved, ZONES[0]).map(|offering| offering.available);
+    market.hear(reserved(&[reservation("cr-1", 0)]));
+    market.tick();
+    assert_eq!(open(&market), Some(false), "nothing is left");
+    let ends = |seconds: i64| Some(market.now + jiff::SignedDuration::from_secs(seconds));
+    let block = |ends| CapacityReservation { kind: "capacity-block".into(), ends, ..reservation("cr-1", 1) };
+    let (later, soon) = (ends(41 * 60), ends(40 * 60));
+    market.hear(reserved(&[block(later)]));
+    market.tick();
+    assert_eq!(open(&market), Some(true));
+    market.hear(reserved(&[block(soon)]));
+    market.tick();
+    assert_eq!(open(&market), Some(false), "a block ends in forty minutes");
+    market.hear(reserved(&[reservation("cr-1", 1)]));
+    market.hear(shift(ZONES[0], true, None));
+    market.tick();
+    assert_eq!(open(&market), Some(false), "its zone is shifted away");
+    market.hear(Report::ZonalShifts { result: Ok(Vec::new()) });
+    market.subnets("default", &ZONES[1..]);
+    market.tick();
+    assert_eq!(open(&market), None, "the class has no subnet there");
+
+    let off = AwsSettings { reserved_capacity: false, ..AwsSettings::default() };
+    let mut without = Market::selling(off, &json!({}));
+    without.hear(reserved(&[reservation("cr-1", 1)]));
+    without.tick();
+    assert_eq!(open(&without), None, "the gate is closed");
+}
+
+fn grouped(strategy: &str, partitions: Option<i32>) -> Market {
+    let mut market = Market::selling(AwsSettings::default(), &json!({ "placementGroupSelector": { "name": "near" } }));
+    let group = PlacementGroup {
+        id: "pg-1".into(),
+        name: "near".into(),
+        strategy: strategy.into(),
+        partitions,
+        ..PlacementGroup::default()
+    };
+    market.hear(Report::PlacementGroup { class: "default".into(), generation: 1, result: Ok(Some(group)) });
+    market.tick();
+    market
+}
+
+#[test]
+fn a_placement_group_labels_nodes_and_rules_types_out() {
+    let market = grouped("cluster", None);
+    let row = market.row("m5.large");
+    let has = |key: &str, value: &str| row.requirements.get(key).is_some_and(|requirement| requirement.has(value));
+    assert!(has(keys::PLACEMENT_GROUP_ID, "pg-1"));
+    assert!(row.requirements.get(keys::PLACEMENT_GROUP_PARTITION).unwrap().has_no_value());
+    assert_eq!(row.offerings.len(), 6);
+    assert!(market.sells("m5.large") && !market.sells("t3.large"), "EC2 takes no t3 into a cluster group");
+    assert!(grouped("spread", None).sells("t3.large"));
+}
+
+/// Pods can be spread over the partitions: each is an offering.
+#[test]
+fn partitions_of_a_group_are_offerings() {
+    let market = grouped("partition", Some(3));
+    let row = market.row("m5.large");
+    assert_eq!(row.offerings.len(), 18);
+    let of = |offering: &karpenter_core::cloud::Offering| offering.labels.get(keys::PLACEMENT_GROUP_PARTITION).cloned();
+    let partitions: std::collections::BTreeSet<_> = row.offerings.iter().filter_map(of).collect();
+    assert_eq!(partitions.into_iter().collect::<Vec<_>>(), ["1", "2", "3"]);
+    let label = row.requirements.get(keys::PLACEMENT_GROUP_PARTITION).unwrap();
+    assert!(label.has("3") && !label.has("4") && !label.allows_absence());
 }
