@@ -78,6 +78,7 @@ impl Driver {
             let late = Timestamp::now().duration_since(end);
             tracing::debug!(window_ended = %end, ?late, actions = turn.actions.len(), "round");
         }
+        self.telemetry.catalogue(self.machine.aws());
         for action in turn.actions {
             tracing::debug!(action = %action.key, "dispatch");
             self.executor.start(action);

@@ -162,7 +162,7 @@ impl Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> anyhow::Result<C> {
+pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> anyhow::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

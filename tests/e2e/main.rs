@@ -4,6 +4,7 @@
 
 mod adoption;
 mod bad_input;
+mod catalogue;
 mod classes;
 mod crash;
 mod crds;
@@ -17,5 +18,6 @@ mod path;
 mod prompt;
 mod stage;
 mod standalone;
+mod start;
 mod validation;
 mod volumes;

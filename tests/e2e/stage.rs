@@ -74,6 +74,10 @@ impl Stage {
         Ok(())
     }
 
+    pub(crate) fn controller(&self) -> anyhow::Result<&Controller> {
+        self.controller.as_ref().context("it runs")
+    }
+
     /// SIGKILL: the controller has no last words.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.controller.take().context("it runs")?.kill()

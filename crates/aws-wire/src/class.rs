@@ -16,11 +16,13 @@ impl Wire {
             .ok_or_else(|| error::local("DescribeCluster", "ResourceNotFound", format!("no cluster {name:?}")))?;
         let network = cluster.kubernetes_network_config;
         Ok(Cluster {
+            arn: cluster.arn.unwrap_or_default(),
             endpoint: cluster.endpoint.unwrap_or_default(),
             certificate_authority: cluster.certificate_authority.and_then(|ca| ca.data).unwrap_or_default(),
             service_ipv4_cidr: network.as_ref().and_then(|n| n.service_ipv4_cidr.clone()),
             service_ipv6_cidr: network.and_then(|n| n.service_ipv6_cidr),
             version: cluster.version.unwrap_or_default(),
+            dns: None,
         })
     }
 

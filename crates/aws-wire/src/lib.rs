@@ -10,6 +10,7 @@ mod error;
 mod fleet;
 mod instances;
 mod profile;
+mod shifts;
 mod template;
 mod trial;
 
@@ -48,6 +49,7 @@ pub struct Wire {
     iam: aws_sdk_iam::Client,
     eks: aws_sdk_eks::Client,
     pricing: aws_sdk_pricing::Client,
+    shifts: aws_sdk_arczonalshift::Client,
     templates: Mutex<BTreeSet<String>>,
     effects: Semaphore,
     finds: Batcher<Filters, Result<Vec<InstanceInfo>, CallError>>,
@@ -75,6 +77,7 @@ impl Wire {
             iam: aws_sdk_iam::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             pricing: pricing_client(&config, &region),
+            shifts: aws_sdk_arczonalshift::Client::new(&config),
             region,
             templates: Mutex::default(),
             effects: Semaphore::new(EFFECTS_MAX),
@@ -94,6 +97,7 @@ impl Wire {
             Call::InstanceTypes => Report::InstanceTypes { result: self.instance_types().await },
             Call::OnDemandPrices => Report::OnDemandPrices { result: self.on_demand_prices().await },
             Call::SpotPrices => Report::SpotPrices { result: self.spot_prices().await },
+            Call::ZonalShifts { cluster_arn } => Report::ZonalShifts { result: self.zonal_shifts(&cluster_arn).await },
             Call::Subnets { class, generation, queries } => {
                 Report::Subnets { class, generation, result: self.subnets(queries).await }
             }

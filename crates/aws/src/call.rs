@@ -18,6 +18,10 @@ pub enum Call {
     OnDemandPrices,
     /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
     SpotPrices,
+    /// ARC GetManagedResource: the zonal shifts of the cluster.
+    ZonalShifts {
+        cluster_arn: String,
+    },
     /// DescribeSubnets; one query per selector term, results joined.
     Subnets {
         class: String,
@@ -320,6 +324,8 @@ pub struct LaunchKnowledge {
     pub class: String,
     pub annotations: BTreeMap<String, String>,
     pub tenancy: String,
+    /// The reservation that a type in a zone is launched into.
+    pub reserved: BTreeMap<(String, String), String>,
     /// The instance has EFA interfaces, so its claim may promise them.
     pub efa: bool,
 }

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
 use karpenter_api::{NodeClaim, labels as keys};
 use karpenter_core::Cloud;
-use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState};
+use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState, Offering};
 use karpenter_core::requirements::Requirements;
 use karpenter_core::resources::PODS;
 
-use crate::Aws;
 use crate::call::{Call, ClaimRef, FleetConfig, Launch, LaunchKnowledge, Override};
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
 use crate::template::{Content, Shape};
 use crate::unavailable::family_of;
+use crate::{Aws, reserved};
 
 /// Plans the launch. Everything that can go wrong is told apart: see `LaunchProblem`.
 pub(crate) fn plan(
@@ -43,7 +43,7 @@ pub(crate) fn plan(
     let cluster = aws.cluster().ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
     let rows =
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
-    let (candidates, capacity_type) = select(rows, &batch.claims)?;
+    let (candidates, capacity_type) = select(&rows.all, &batch.claims)?;
     let spot = capacity_type == CapacityType::Spot;
     let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, planned, now };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
@@ -70,6 +70,7 @@ pub(crate) fn plan(
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
             annotations: annotations(class, aws.cluster_ca()),
+            reserved: reservations(&candidates),
             ..LaunchKnowledge::default()
         },
     })))
@@ -86,11 +87,20 @@ pub(crate) fn trial(aws: &Aws, claim: &NodeClaim) -> Option<String> {
         return None;
     }
     let rows = aws.rows.get(&claim.spec.node_class_ref.name)?;
-    let (candidates, capacity_type) = select(rows, &[claim]).ok()?;
+    let (candidates, capacity_type) = select(&rows.all, &[claim]).ok()?;
     let offerings = || candidates.iter().flat_map(|c| c.offerings.iter().map(|o| (&c.row.name, &o.zone)));
     let on_trial = offerings().all(|(name, zone)| aws.unavailable.is_on_trial(capacity_type, name, zone));
     let (name, _) = offerings().next().filter(|_| on_trial)?;
     Some(format!("{} {}", capacity_type.as_str(), family_of(name)))
+}
+
+/// Which reservation an instance of a type in a zone is in.
+fn reservations(candidates: &[Candidate]) -> BTreeMap<(String, String), String> {
+    let of = |candidate: &Candidate, offering: &Offering| {
+        let id = offering.reservation.as_ref()?.id.clone();
+        Some(((candidate.row.name.clone(), offering.zone.clone()), id))
+    };
+    candidates.iter().flat_map(|one| one.offerings.iter().filter_map(|offering| of(one, offering))).collect()
 }
 
 /// The first launch has the batch's own token; each one after a launch that ended without its instances has another, as
@@ -151,17 +161,22 @@ impl Templates<'_> {
             let Some(image) = amis.iter().position(fits) else {
                 continue;
             };
-            let overrides = candidate.offerings.iter().filter_map(|offering| {
-                let subnet = subnets.get(offering.zone.as_str())?;
-                Some(Override {
+            for offering in &candidate.offerings {
+                let Some(subnet) = subnets.get(offering.zone.as_str()) else { continue };
+                let mut shape = content.shape(&candidate.row);
+                shape.reservation = offering.reservation.as_ref().map(|of| (of.id.clone(), reserved::market(offering)));
+                let one = Override {
                     instance_type: candidate.row.name.clone(),
                     zone: offering.zone.clone(),
                     subnet_id: subnet.id.clone(),
                     priority: None,
-                })
-            });
-            let key = (image, content.shape(&candidate.row));
-            groups.entry(key).or_default().extend(overrides);
+                };
+                // Partitions of a group are offerings of their own, and one to EC2.
+                let overrides = groups.entry((image, shape)).or_default();
+                if !overrides.contains(&one) {
+                    overrides.push(one);
+                }
+            }
         }
         groups.retain(|_, overrides| !overrides.is_empty());
         if groups.is_empty() {

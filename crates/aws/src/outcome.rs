@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::labels as keys;
-use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched};
+use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched, Offering};
 
 use crate::call::{Find, Launch};
 use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
@@ -35,6 +35,7 @@ struct Found<'a> {
     zone: &'a str,
     image_id: &'a str,
     spot: bool,
+    reservation: Option<&'a str>,
 }
 
 impl Aws {
@@ -61,8 +62,16 @@ impl Aws {
             }
         };
         for instance in &fleet.instances {
-            let capacity_type = capacity_type(instance.spot);
-            self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
+            match launch.knowledge.reserved.get(&(instance.instance_type.clone(), instance.zone.clone())) {
+                Some(id) => {
+                    self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
+                    self.stale = true;
+                }
+                None => {
+                    let capacity_type = capacity_type(instance.spot);
+                    self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
+                }
+            }
         }
         let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));
         if all_lack
@@ -72,7 +81,7 @@ impl Aws {
             self.refused(launch, &first.code, &fleet.errors, now);
         }
         for error in &fleet.errors {
-            self.learn_refusal(error, launch.spot, now);
+            self.learn_refusal(launch, error, now);
         }
         let mut instances = fleet.instances.iter().filter(|one| !is_taken(&launch.taken, &one.id)).collect::<Vec<_>>();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
@@ -91,13 +100,28 @@ impl Aws {
         for one in launch.configs.iter().flat_map(|config| &config.overrides) {
             let is_named = named.iter().any(|e| e.instance_type == one.instance_type && e.zone == one.zone);
             if !is_named {
-                self.unavailable.refuse(capacity_type, &one.instance_type, &one.zone, now);
+                self.refuse_offering(launch, capacity_type, &one.instance_type, &one.zone, now);
             }
         }
         self.stale = true;
     }
 
-    fn learn_refusal(&mut self, error: &FleetError, spot: bool, now: Timestamp) {
+    /// What is refused to a reservation says nothing of plain capacity.
+    fn refuse_offering(
+        &mut self,
+        launch: &Launch,
+        capacity_type: CapacityType,
+        instance_type: &str,
+        zone: &str,
+        now: Timestamp,
+    ) {
+        match launch.knowledge.reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
+            Some(id) => self.reservations.exhausted(id),
+            None => self.unavailable.refuse(capacity_type, instance_type, zone, now),
+        }
+    }
+
+    fn learn_refusal(&mut self, launch: &Launch, error: &FleetError, now: Timestamp) {
         if !is_capacity_code(&error.code) {
             return;
         }
@@ -107,11 +131,14 @@ impl Aws {
             "InsufficientFreeAddressesInSubnet" => self.unavailable.refuse_subnet(&error.subnet_id, now),
             _ => {}
         }
-        self.unavailable.refuse(capacity_type(spot || error.spot), &error.instance_type, &error.zone, now);
+        let capacity_type = capacity_type(launch.spot || error.spot);
+        self.refuse_offering(launch, capacity_type, &error.instance_type, &error.zone, now);
     }
 
     fn learnt_of(&self, launch: &Launch, one: &FleetInstance) -> LaunchOutcome {
+        let held = launch.knowledge.reserved.get(&(one.instance_type.clone(), one.zone.clone()));
         let found = Found {
+            reservation: held.map(String::as_str),
             id: &one.id,
             instance_type: &one.instance_type,
             zone: &one.zone,
@@ -146,15 +173,24 @@ impl Aws {
             zone: &instance.zone,
             image_id: &instance.image_id,
             spot: instance.spot,
+            // With the feature off, an open reservation that takes an instance in is EC2's own business.
+            reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
         self.learnt(&class, &annotations, &found)
     }
 
     fn learnt(&self, class: &str, annotations: &BTreeMap<String, String>, found: &Found<'_>) -> LaunchOutcome {
-        let row = self.rows.get(class).and_then(|rows| rows.iter().find(|row| row.name == found.instance_type));
-        let capacity_type = capacity_type(found.spot);
-        let offering =
-            row.and_then(|row| row.offerings.iter().find(|o| o.zone == found.zone && o.capacity_type == capacity_type));
+        let row = self.rows.get(class).and_then(|rows| rows.get(found.instance_type));
+        let reservation = found.reservation.and_then(|id| {
+            self.classes.get(class)?.capacity_reservations().iter().find(|reservation| reservation.id == id)
+        });
+        let capacity_type = if reservation.is_some() { CapacityType::Reserved } else { capacity_type(found.spot) };
+        let id = reservation.map(|of| of.id.as_str());
+        let is_it = |offering: &&Offering| {
+            let held = offering.reservation.as_ref().map(|of| of.id.as_str());
+            offering.zone == found.zone && offering.capacity_type == capacity_type && held == id
+        };
+        let offering = row.and_then(|row| row.offerings.iter().find(is_it));
         let image = self.classes.get(class).and_then(|class| {
             class.object.status.as_ref()?.amis.as_ref()?.iter().find(|ami| ami.id == found.image_id).cloned()
         });
@@ -170,6 +206,13 @@ impl Aws {
             (keys::INSTANCE_TENANCY, "default".to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
+        chosen.extend(reservation.into_iter().flat_map(|of| {
+            [
+                (keys::CAPACITY_RESERVATION_ID, of.id.clone()),
+                (keys::CAPACITY_RESERVATION_TYPE, of.kind.clone()),
+                (keys::CAPACITY_RESERVATION_INTERRUPTIBLE, of.interruptible.to_string()),
+            ]
+        }));
         let empty = karpenter_core::Requirements::default();
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),

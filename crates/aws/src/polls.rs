@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::{Call, Filters, Trial};
 use crate::class::Class;
+use crate::shifts::{self, SHIFTS_EVERY};
 use crate::{Aws, ami, stamp};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -26,6 +27,7 @@ pub(crate) struct Polled {
     pub(crate) types: Option<Timestamp>,
     pub(crate) on_demand: Option<Timestamp>,
     pub(crate) spot: Option<Timestamp>,
+    pub(crate) shifts: Option<Timestamp>,
     instances: Option<Timestamp>,
     instance_runs: u32,
 }
@@ -42,6 +44,10 @@ impl Aws {
     pub fn decide(&self, world: &World, now: Timestamp) -> Decision<Call> {
         let mut decision = Decision::default();
         self.lists(world, now, &mut decision);
+        // What AWS sells can be asked for while the API server still tells what there is; the rest must know it.
+        if !world.is_listed() {
+            return decision;
+        }
         for class in self.classes.values() {
             if class.is_deleting() {
                 self.end(world, class, now, &mut decision);
@@ -52,8 +58,11 @@ impl Aws {
         self.clean_profiles(world, now, &mut decision);
         self.clean_templates(world, now, &mut decision);
         self.tag(world, now, &mut decision);
-        if let Some(until) = self.unavailable.next(now) {
+        for until in self.unavailable.next(now).into_iter().chain(self.shifts.next_end()) {
             decision.wake(until);
+        }
+        for (zone, shifted) in self.shifts.news() {
+            decision.facts.extend(world.pools.values().map(|pool| shifts::fact(pool, zone, shifted)));
         }
         decision
     }
@@ -75,10 +84,13 @@ impl Aws {
         let name = self.settings.cluster_name.clone();
         ask("cluster", self.polled.cluster, CLUSTER_EVERY, Call::Cluster { name });
         ask("instance-types", self.polled.types, TYPES_EVERY, Call::InstanceTypes);
-        if !self.settings.isolated_vpc {
+        if !self.settings.isolated_vpc && crate::prices::are_listed(&self.settings.region) {
             ask("on-demand-prices", self.polled.on_demand, PRICES_EVERY, Call::OnDemandPrices);
         }
         ask("spot-prices", self.polled.spot, PRICES_EVERY, Call::SpotPrices);
+        if let Some(arn) = self.cluster.arn().filter(|_| self.settings.zonal_shift) {
+            ask("zonal-shifts", self.polled.shifts, SHIFTS_EVERY, Call::ZonalShifts { cluster_arn: arn.to_owned() });
+        }
         ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
     }
 

@@ -116,7 +116,7 @@ mod tests {
     /// The profiles that are deleted at this time after the start.
     fn deleted(aws: &mut Aws, world: &World, minutes: i64) -> Vec<String> {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
-        aws.tick(now);
+        aws.tick(&World::default(), now);
         let mut decision = Decision::default();
         aws.clean_profiles(world, now, &mut decision);
         let calls = decision.actions.into_iter().filter_map(|action| match action.deed {
@@ -166,7 +166,7 @@ mod tests {
     fn they_are_listed_every_half_hour_but_not_at_the_start_and_not_from_an_isolated_vpc() {
         let asked = |aws: &mut Aws, minutes: i64| {
             let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
-            aws.tick(now);
+            aws.tick(&World::default(), now);
             let mut decision = Decision::default();
             aws.clean_profiles(&world(&[]), now, &mut decision);
             !decision.actions.is_empty()

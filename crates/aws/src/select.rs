@@ -11,6 +11,8 @@ use karpenter_core::Resources;
 use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, Offering, Price};
 use karpenter_core::requirements::{Requirement, Requirements};
 
+use crate::reserved;
+
 /// EC2 takes few overrides well; the cheapest of these are kept.
 const TYPES_MAX: usize = 60;
 
@@ -42,6 +44,9 @@ pub(crate) fn select(
     let capacity_type = candidates.iter().flat_map(|c| &c.offerings).map(|o| o.capacity_type).min().ok_or_else(none)?;
     for candidate in &mut candidates {
         candidate.offerings.retain(|offering| offering.capacity_type == capacity_type);
+    }
+    if capacity_type == CapacityType::Reserved {
+        reserved::narrow(&mut candidates.iter_mut().map(|candidate| &mut candidate.offerings).collect::<Vec<_>>());
     }
     candidates.retain(|candidate| !candidate.offerings.is_empty());
     Ok((candidates, capacity_type))
@@ -77,6 +82,7 @@ fn candidates(rows: &[Arc<InstanceType>], wanted: &Requirements, requests: &Reso
                     && allows(keys::ZONE, &offering.zone)
                     && allows(keys::CAPACITY_TYPE, offering.capacity_type.as_str())
                     && (offering.zone_id.is_empty() || allows(keys::ZONE_ID, &offering.zone_id))
+                    && reserved::is_meant(offering, wanted)
             });
             Candidate { row: Arc::clone(row), offerings: offerings.cloned().collect() }
         })
@@ -183,9 +189,9 @@ mod tests {
         };
         Arc::new(InstanceType {
             name: name.to_owned(),
-            requirements: Requirements(
+            requirements: Arc::new(Requirements(
                 requirements.into_iter().map(|(key, value)| (key.to_owned(), Requirement::one_of([value]))).collect(),
-            ),
+            )),
             capacity,
             allocatable: amounts,
             offerings: offers.iter().map(offering).collect(),

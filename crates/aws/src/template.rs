@@ -146,7 +146,7 @@ impl Content<'_> {
     }
 
     fn is_ipv6(&self) -> bool {
-        self.cluster.service_ipv4_cidr.is_none() && self.cluster.service_ipv6_cidr.is_some()
+        self.cluster.is_ipv6()
     }
 
     /// The class's own interfaces; else one per card for EFA; else EC2's default.
@@ -265,7 +265,7 @@ mod tests {
     fn row(name: &str, pods: i64) -> InstanceType {
         InstanceType {
             name: name.into(),
-            requirements: karpenter_core::Requirements::default(),
+            requirements: std::sync::Arc::default(),
             capacity: [(PODS, pods), (EFA, 4)].into_iter().collect(),
             allocatable: karpenter_core::Resources::default(),
             offerings: Vec::new(),
@@ -279,12 +279,14 @@ mod tests {
             service_ipv4_cidr: (!ipv6).then(|| "10.100.0.0/16".to_owned()),
             service_ipv6_cidr: ipv6.then(|| "fd00:10::/108".to_owned()),
             version: "1.36".into(),
+            ..Cluster::default()
         }
     }
 
     fn of(spec: &Value, requests: &Value) -> LaunchTemplate {
         let shape = Shape { max_pods: 29, ..Shape::default() };
-        template(spec, requests, &cluster(false), &AwsSettings::default(), &shape)
+        let settings = AwsSettings { reserved_capacity: false, ..AwsSettings::default() };
+        template(spec, requests, &cluster(false), &settings, &shape)
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Aws {
             let lacks = |key| row.requirements.get(key).is_none_or(Requirement::has_no_value);
             lacks(keys::INSTANCE_GPU_COUNT) && lacks(keys::INSTANCE_ACCELERATOR_COUNT)
         };
-        let all = || rows.iter().map(AsRef::as_ref);
+        let all = || rows.all.iter().map(AsRef::as_ref);
         let pools: Vec<Requirements> = pools(world, class).map(requirements).collect();
         let of_pools = || all().filter(|row| pools.iter().any(|pool| row.requirements.intersects(pool).is_ok()));
         let usual = || all().filter(|row| USUAL.contains(&row.name.as_str()));

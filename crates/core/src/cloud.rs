@@ -47,7 +47,7 @@ pub struct Offering {
     pub available: bool,
     /// Reserved capacity.
     pub reservation: Option<Reservation>,
-    /// Further labels of this offering.
+    /// Further labels of this offering; a node of another one of its type lacks those that only this one has.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -64,8 +64,8 @@ pub struct Reservation {
 pub struct InstanceType {
     pub name: String,
     /// Every label value a node of this type can have; keys it lacks are `DoesNotExist`.
-    /// Zone, zone id and capacity type are the union over `offerings`.
-    pub requirements: Requirements,
+    /// Zone, zone id and capacity type are the union over `offerings`. Shared by rows that differ in prices alone.
+    pub requirements: Arc<Requirements>,
     pub capacity: Resources,
     /// capacity − kube-reserved − system-reserved − eviction thresholds, never negative.
     pub allocatable: Resources,

@@ -14,9 +14,9 @@
 
 use jiff::Timestamp;
 use karpenter_api::Ec2NodeClass;
-use karpenter_aws::Aws;
 use karpenter_aws::call::Call;
 use karpenter_aws::report::Report;
+use karpenter_aws::{Aws, KubernetesFacts};
 use karpenter_core::world::EVICT;
 use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Kind, Object, Observation, Settings, World, decide};
 
@@ -31,6 +31,8 @@ pub enum Event {
     Observed(Observation),
     NodeClassApplied(Box<Ec2NodeClass>),
     NodeClassDeleted(String),
+    /// What the API server tells of the cluster itself.
+    KubernetesSeen(KubernetesFacts),
     /// A write to the API server ended.
     Written {
         key: ActionKey,
@@ -124,6 +126,10 @@ impl Machine {
                 *under_way = under_way.saturating_sub(1);
                 self.done(key, Vec::new(), Err(Failure::Unknown(told)), now)
             }
+            Event::KubernetesSeen(facts) => {
+                self.aws.kubernetes_seen(facts);
+                Vec::new()
+            }
             Event::Written { key, facts, outcome } => {
                 self.writes = self.writes.saturating_sub(1);
                 self.written(key, facts, outcome, now)
@@ -144,12 +150,10 @@ impl Machine {
     /// Decides. Of two rooms that ask for the same thing in one turn the first is heard; what finds no room is told as
     /// failed at once and decided again.
     pub fn turn(&mut self, now: Timestamp) -> Turn {
-        let learned = self.aws.tick(now);
+        let learned = self.aws.tick(&self.world, now);
         self.learn(learned, now);
         let mut decision = decide(&self.world, &self.aws, &self.settings, now);
-        if self.world.is_listed() {
-            decision.merge(self.aws.decide(&self.world, now));
-        }
+        decision.merge(self.aws.decide(&self.world, now));
         self.learn(decision.learned, now);
         let mut turn = Turn { actions: Vec::new(), facts: decision.facts, wake: decision.wake_at };
         for action in decision.actions {

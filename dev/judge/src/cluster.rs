@@ -212,7 +212,7 @@ impl Kind {
         };
         cloud::InstanceType {
             name: self.name.clone(),
-            requirements: all,
+            requirements: all.into(),
             capacity: resources(&self.capacity),
             allocatable: resources(&self.allocatable),
             offerings: self.offers.iter().map(offering).collect(),

@@ -67,7 +67,7 @@ impl Class {
 }
 
 /// Whether a reservation is a capacity block that is about to end.
-pub(super) fn is_expiring(reservation: &CapacityReservation, now: Timestamp) -> bool {
+pub(crate) fn is_expiring(reservation: &CapacityReservation, now: Timestamp) -> bool {
     let from = reservation.ends.and_then(|ends| ends.checked_sub(EXPIRING_FOR).ok());
     reservation.kind == "capacity-block" && from.is_some_and(|from| from <= now)
 }

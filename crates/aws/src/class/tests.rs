@@ -86,13 +86,7 @@ fn a_call_that_fails_does_not_undo_what_was_found_and_is_due_at_once() {
 }
 
 fn cluster() -> Cluster {
-    Cluster {
-        endpoint: String::new(),
-        certificate_authority: String::new(),
-        service_ipv4_cidr: Some("10.100.0.0/16".into()),
-        service_ipv6_cidr: None,
-        version: "1.36".into(),
-    }
+    Cluster { service_ipv4_cidr: Some("10.100.0.0/16".into()), version: "1.36".into(), ..Cluster::default() }
 }
 
 /// A class with these fields in place of its own.
@@ -237,10 +231,11 @@ fn reservations_are_told_while_the_gate_is_open() {
     };
     assert_eq!(told(&open, 41), ["cr-1 active", "cr-2 active"]);
     assert_eq!(told(&open, 40), ["cr-1 active", "cr-2 expiring"], "a block that ends in 40 minutes");
-    assert!(told(&AwsSettings::default(), 41).is_empty());
+    let closed = AwsSettings { reserved_capacity: false, ..AwsSettings::default() };
+    assert!(told(&closed, 41).is_empty());
     let condition = |settings| said(&class, settings, names::CAPACITY_RESERVATIONS_READY, Timestamp::UNIX_EPOCH);
     assert_eq!(condition(&open), Some(both("True", names::CAPACITY_RESERVATIONS_READY)));
-    assert_eq!(condition(&AwsSettings::default()), None, "nobody judges it");
+    assert_eq!(condition(&closed), None, "nobody judges it");
     assert!(
         class
             .polls(&open, None, Timestamp::UNIX_EPOCH + SignedDuration::from_secs(59))

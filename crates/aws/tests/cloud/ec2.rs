@@ -187,6 +187,8 @@ fn name_of(call: &Call) -> &'static str {
 
 fn cluster() -> Cluster {
     Cluster {
+        arn: "arn:aws:eks:us-west-2:000000000000:cluster/test".into(),
+        dns: None,
         endpoint: "https://cluster.test".into(),
         certificate_authority: "Q0E=".into(),
         service_ipv4_cidr: Some("10.100.0.0/16".into()),

@@ -242,7 +242,7 @@ impl Stage {
 
     fn turn(&mut self) -> Option<Timestamp> {
         let now = self.now;
-        for observation in self.aws.tick(now) {
+        for observation in self.aws.tick(&self.world, now) {
             self.world.apply(observation, now);
         }
         let mut decision = decide(&self.world, &self.aws, &self.settings, now);

@@ -373,7 +373,9 @@ pub(crate) fn kind(name: &str, cores: i64, gib: i64, more: &[(&str, i64)]) -> Ar
 pub(crate) fn reserved(kind: &InstanceType, id: &str, left: u32) -> Arc<InstanceType> {
     let mut kind = kind.clone();
     let one_of = |values: &[&str]| Requirement::one_of(values.iter().copied());
-    kind.requirements.0.insert(labels::CAPACITY_TYPE.to_owned(), one_of(&["on-demand", "reserved"]));
+    let mut requirements = (*kind.requirements).clone();
+    requirements.0.insert(labels::CAPACITY_TYPE.to_owned(), one_of(&["on-demand", "reserved"]));
+    kind.requirements = requirements.into();
     let mut offering = kind.offerings[0].clone();
     offering.capacity_type = CapacityType::Reserved;
     offering.price = 1;
@@ -405,7 +407,8 @@ fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str
         name: name.to_owned(),
         requirements: Requirements(
             requirements.into_iter().map(|(key, values)| (key.to_owned(), Requirement::one_of(values))).collect(),
-        ),
+        )
+        .into(),
         capacity: amounts.clone(),
         allocatable: amounts,
         offerings: zones.iter().map(offering).collect(),
