@@ -52,6 +52,12 @@ struct Buyer<'a> {
 }
 
 impl Rows {
+    /// Rows as a test has them.
+    #[cfg(test)]
+    pub(crate) fn of(all: Vec<Arc<InstanceType>>) -> Self {
+        Self { basis: Basis { types: 0, spec: Ec2NodeClassSpec::default(), group: None }, all: all.into() }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<InstanceType>> {
         let at = self.all.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
         self.all.get(at)
