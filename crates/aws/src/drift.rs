@@ -56,20 +56,15 @@ impl Aws {
         // The newest that fits is what a launch would take.
         let image = status.amis.as_ref()?.iter().find(|ami| image_fits(ami, &row.requirements))?;
         let groups = status.security_groups.as_ref().filter(|all| !all.is_empty())?;
+        let in_groups = groups.len() == machine.security_groups.len()
+            && groups.iter().all(|group| machine.security_groups.contains(&group.id));
         let subnets = status.subnets.as_ref().filter(|all| !all.is_empty())?;
         let mut reservations = status.capacity_reservations.iter().flatten();
         let reserved = label(keys::CAPACITY_TYPE) == Some(CapacityType::Reserved.as_str());
         let held = machine.reservation.as_ref().filter(|_| reserved);
         Some(if image.id != machine.image {
             Drift::Drifted("AMIDrift")
-        } else if !groups
-            .iter()
-            .map(|group| &group.id)
-            .collect::<BTreeSet<_>>()
-            .iter()
-            .copied()
-            .eq(&machine.security_groups)
-        {
+        } else if !in_groups {
             Drift::Drifted("SecurityGroupDrift")
         } else if !subnets.iter().any(|subnet| subnet.id == machine.subnet) {
             Drift::Drifted("SubnetDrift")

@@ -1,13 +1,13 @@
 //! The launch of claims that are alike: which types in which zones, from which image, under which template.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
 use karpenter_api::{NodeClaim, labels as keys};
 use karpenter_core::Cloud;
 use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState, Offering};
-use karpenter_core::requirements::Requirements;
+use karpenter_core::requirements::{Requirement, Requirements};
 use karpenter_core::resources::PODS;
 
 use crate::call::{Call, ClaimRef, FleetConfig, Launch, LaunchKnowledge, Override};
@@ -213,11 +213,11 @@ impl Templates<'_> {
 
 pub(crate) fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
     ami.requirements.iter().all(|spec| {
-        let values: BTreeSet<String> = spec.values.iter().flatten().cloned().collect();
+        let has_any = |found: &Requirement| spec.values.iter().flatten().any(|value| found.values.contains(value));
         let found = of_type.get(&spec.key).filter(|found| !found.has_no_value());
         match (spec.operator.as_str(), found) {
-            ("In", Some(found)) => found.values.iter().any(|value| values.contains(value)),
-            ("NotIn", Some(found)) => !found.values.iter().any(|value| values.contains(value)),
+            ("In", Some(found)) => has_any(found),
+            ("NotIn", Some(found)) => !has_any(found),
             ("Exists", found) => found.is_some(),
             ("DoesNotExist", found) => found.is_none(),
             ("NotIn", None) => true,
