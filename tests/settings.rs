@@ -60,7 +60,7 @@ fn help_names_every_setting_with_its_variable_and_default() {
         assert!(said.contains(&format!("[env: {env}=]")), "--{flag}: {said:?}");
         let told = said.split("[default: ").nth(1).map_or("", |rest| rest.split(']').next().unwrap_or_default());
         let expected = if *default == "REQUIRED" { "" } else { default };
-        assert_eq!(told, expected, "--{flag}: {said:?}");
+        assert_eq!(told.trim_matches('"'), expected, "--{flag}: {said:?}");
     }
 }
 
