@@ -130,11 +130,9 @@ impl Aws {
     /// Takes in what a call came back with.
     pub fn apply(&mut self, report: Report, now: Timestamp) -> Vec<Observation> {
         match report {
-            Report::Cluster { result } => {
+            Report::Cluster { result: Ok(cluster) } => {
                 self.polled.cluster = Some(now);
-                if let Ok(cluster) = result {
-                    self.cluster = Some(cluster);
-                }
+                self.cluster = Some(cluster);
             }
             Report::InstanceTypes { result: Ok(types) } => {
                 self.polled.types = Some(now);
@@ -152,7 +150,10 @@ impl Aws {
                 self.stale = true;
             }
             // The failure is the driver's to tell; the key's back-off says when to ask again.
-            Report::InstanceTypes { .. } | Report::OnDemandPrices { .. } | Report::SpotPrices { .. } => {}
+            Report::Cluster { .. }
+            | Report::InstanceTypes { .. }
+            | Report::OnDemandPrices { .. }
+            | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
                 self.stale = true;
                 self.learn(&class, generation, |known| known.learn_subnets(now, result));

@@ -1,0 +1,368 @@
+//! EC2 and its neighbours: a `Call` comes in, a `Report` goes out. Capacity is scripted, lists lag behind.
+
+pub(crate) mod catalogue;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use karpenter_api::labels as keys;
+use karpenter_aws::call::{Call, Launch, Override};
+use karpenter_aws::report::{CallError, Cluster, Fleet, FleetError, FleetInstance, Images, InstanceInfo, Report};
+
+use crate::agenda::{MINUTE, Ms, SECOND};
+use crate::dice::Dice;
+use crate::faults::Faults;
+
+pub(crate) const CLUSTER: &str = "sim";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Pending,
+    Running,
+    Ending,
+    Terminated,
+}
+
+impl State {
+    pub(crate) fn is_up(self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Ending => "shutting-down",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) zone: String,
+    pub(crate) image: String,
+    pub(crate) spot: bool,
+    pub(crate) state: State,
+    pub(crate) tags: BTreeMap<String, String>,
+    launched: Ms,
+    /// Before this, lists do not show it and a termination does not find it.
+    visible: Ms,
+    pub(crate) claim: String,
+    pub(crate) claim_uid: String,
+}
+
+impl Instance {
+    pub(crate) fn age(&self, now: Ms) -> Ms {
+        now - self.launched
+    }
+
+    pub(crate) fn provider_id(&self) -> String {
+        format!("aws:///{}/{}", self.zone, self.id)
+    }
+}
+
+/// What a call did, beside its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Deeds {
+    /// Ids of instances that were launched.
+    pub(crate) launched: Vec<String>,
+    /// Ids of instances whose end has begun.
+    pub(crate) ended: Vec<String>,
+}
+
+type OfferingKey = (bool, String, String);
+
+#[derive(Debug)]
+pub(crate) struct Cloud {
+    pub(crate) instances: BTreeMap<String, Instance>,
+    /// What a client token bought: the request and the answer.
+    tokens: BTreeMap<String, (String, Fleet)>,
+    /// Offerings without capacity.
+    pub(crate) dry: BTreeSet<OfferingKey>,
+    numbers: u64,
+    dice: Dice,
+}
+
+impl Cloud {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            instances: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            dry: BTreeSet::new(),
+            numbers: 0,
+            dice: Dice::of(seed, "cloud"),
+        }
+    }
+
+    /// A region has a few offerings that are sold out; which ones changes.
+    pub(crate) fn draw_capacity(&mut self, per_myriad: u32) {
+        self.dry.clear();
+        for info in catalogue::types() {
+            for zone in catalogue::ZONES {
+                for spot in [false, true] {
+                    if self.dice.chance(per_myriad) {
+                        self.dry.insert((spot, info.name.clone(), zone.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries a call out and answers it.
+    pub(crate) fn answer(&mut self, call: &Call, faults: &Faults, now: Ms, clock: Timestamp) -> (Report, Deeds) {
+        let mut deeds = Deeds::default();
+        let report = match call {
+            Call::Launch(launch) => {
+                let result = self.launch(launch, faults, now, &mut deeds);
+                Report::Launch {
+                    claim: launch.claim.clone(),
+                    claim_uid: launch.claim_uid.clone(),
+                    knowledge: launch.knowledge.clone(),
+                    spot: launch.spot,
+                    result,
+                }
+            }
+            Call::Find { claim, claim_uid, .. } => {
+                let mine = |one: &&Instance| one.claim_uid == *claim_uid && one.state != State::Terminated;
+                let found = self.instances.values().filter(mine).filter(|one| one.visible <= now);
+                let result = Ok(found.map(info).collect());
+                Report::Find { claim: claim.clone(), claim_uid: claim_uid.clone(), result }
+            }
+            Call::Terminate { provider_id, instance_id } => {
+                let result = Ok(self.terminate(instance_id, now, &mut deeds));
+                Report::Terminate { provider_id: provider_id.clone(), result }
+            }
+            Call::Instances { .. } => {
+                let seen = |one: &&Instance| one.state != State::Terminated && one.visible <= now;
+                let all = self.instances.values().filter(seen).map(info).collect();
+                Report::Instances { asked_at: clock, result: Ok(all) }
+            }
+            Call::InstanceTypes => Report::InstanceTypes { result: Ok(catalogue::types()) },
+            Call::OnDemandPrices => Report::OnDemandPrices { result: Ok(catalogue::on_demand()) },
+            Call::SpotPrices => Report::SpotPrices { result: Ok(self.spot_prices()) },
+            other => described(other),
+        };
+        (report, deeds)
+    }
+
+    fn spot_prices(&mut self) -> BTreeMap<(String, String), f64> {
+        let mut all = BTreeMap::new();
+        for (name, price) in catalogue::on_demand() {
+            for zone in catalogue::ZONES {
+                let percent = u32::try_from(self.dice.between(25, 75)).unwrap_or(50);
+                all.insert((name.clone(), zone.to_owned()), price * f64::from(percent) / 100.0);
+            }
+        }
+        all
+    }
+
+    fn launch(&mut self, launch: &Launch, faults: &Faults, now: Ms, deeds: &mut Deeds) -> Result<Fleet, CallError> {
+        let asked = format!("{:?} {:?} {:?}", launch.configs, launch.tags, launch.spot);
+        if let Some((before, answer)) = self.tokens.get(&launch.client_token) {
+            return if *before == asked {
+                Ok(answer.clone())
+            } else {
+                Err(error("CreateFleet", "IdempotentParameterMismatch", false))
+            };
+        }
+        let mut fleet = Fleet::default();
+        let mut choices: Vec<(&str, &Override)> = Vec::new();
+        for config in &launch.configs {
+            choices.extend(config.overrides.iter().map(|one| (config.template.image_id.as_str(), one)));
+        }
+        choices.sort_by(|a, b| price(a.1).total_cmp(&price(b.1)));
+        for (image, one) in choices {
+            let key = (launch.spot, one.instance_type.clone(), one.zone.clone());
+            if self.dry.contains(&key) || self.dice.chance(faults.no_capacity) {
+                fleet.errors.push(FleetError {
+                    code: "InsufficientInstanceCapacity".to_owned(),
+                    message: "there is no capacity".to_owned(),
+                    instance_type: one.instance_type.clone(),
+                    zone: one.zone.clone(),
+                    subnet_id: one.subnet_id.clone(),
+                    spot: launch.spot,
+                });
+                continue;
+            }
+            let bought = self.buy(launch, image, one, faults, now);
+            deeds.launched.push(bought.id.clone());
+            fleet.instances.push(bought);
+            break;
+        }
+        self.tokens.insert(launch.client_token.clone(), (asked, fleet.clone()));
+        Ok(fleet)
+    }
+
+    fn buy(&mut self, launch: &Launch, image: &str, one: &Override, faults: &Faults, now: Ms) -> FleetInstance {
+        self.numbers += 1;
+        let id = format!("i-{:05}", self.numbers);
+        let lag = if self.dice.chance(faults.ec2_lag) { self.dice.between(SECOND, 20 * SECOND) } else { 0 };
+        self.instances.insert(
+            id.clone(),
+            Instance {
+                id: id.clone(),
+                kind: one.instance_type.clone(),
+                zone: one.zone.clone(),
+                image: image.to_owned(),
+                spot: launch.spot,
+                state: State::Pending,
+                tags: launch.tags.clone(),
+                launched: now,
+                visible: now + lag,
+                claim: launch.claim.clone(),
+                claim_uid: launch.claim_uid.clone(),
+            },
+        );
+        FleetInstance {
+            id,
+            instance_type: one.instance_type.clone(),
+            zone: one.zone.clone(),
+            subnet_id: one.subnet_id.clone(),
+            image_id: image.to_owned(),
+            spot: launch.spot,
+        }
+    }
+
+    /// `false`: not known, or terminated.
+    fn terminate(&mut self, id: &str, now: Ms, deeds: &mut Deeds) -> bool {
+        let Some(one) = self.instances.get_mut(id).filter(|one| one.visible <= now) else { return false };
+        if one.state.is_up() {
+            one.state = State::Ending;
+            deeds.ended.push(id.to_owned());
+        }
+        one.state != State::Terminated
+    }
+
+    /// Terminated instances are forgotten after an hour, as EC2 does.
+    pub(crate) fn forget(&mut self, now: Ms) {
+        self.instances.retain(|_, one| one.state != State::Terminated || one.launched > now - 60 * MINUTE);
+    }
+}
+
+/// Polls that always say the same.
+fn described(call: &Call) -> Report {
+    match call {
+        Call::Subnets { class, generation, .. } => {
+            Report::Subnets { class: class.clone(), generation: *generation, result: Ok(catalogue::subnets()) }
+        }
+        Call::SecurityGroups { class, generation, .. } => {
+            Report::SecurityGroups { class: class.clone(), generation: *generation, result: Ok(catalogue::groups()) }
+        }
+        Call::Images { class, generation, parameters, .. } => {
+            let mut found = Images::default();
+            for parameter in parameters {
+                let architecture = if parameter.contains("arm64") { "arm64" } else { "x86_64" };
+                let id = format!("ami-{architecture}-{}", parameter.len());
+                if !found.images.iter().any(|image| image.id == id) {
+                    found.images.push(catalogue::image(&id, architecture));
+                }
+                found.parameters.insert(parameter.clone(), id);
+            }
+            Report::Images { class: class.clone(), generation: *generation, result: Ok(found) }
+        }
+        Call::EnsureInstanceProfile { class, profile } => {
+            Report::InstanceProfile { class: class.clone(), name: profile.name.clone(), result: Ok(()) }
+        }
+        Call::DeleteClassResources { class, .. } => {
+            Report::ClassResourcesDeleted { class: class.clone(), result: Ok(()) }
+        }
+        _ => Report::Cluster {
+            result: Ok(Cluster {
+                endpoint: "https://sim.example.com".to_owned(),
+                certificate_authority: "c2lt".to_owned(),
+                service_ipv4_cidr: Some("10.100.0.0/16".to_owned()),
+                service_ipv6_cidr: None,
+                version: "1.36".to_owned(),
+            }),
+        },
+    }
+}
+
+/// The report of a call that failed.
+pub(crate) fn failed(call: &Call, error: CallError) -> Report {
+    match call {
+        Call::Launch(launch) => Report::Launch {
+            claim: launch.claim.clone(),
+            claim_uid: launch.claim_uid.clone(),
+            knowledge: launch.knowledge.clone(),
+            spot: launch.spot,
+            result: Err(error),
+        },
+        Call::Find { claim, claim_uid, .. } => {
+            Report::Find { claim: claim.clone(), claim_uid: claim_uid.clone(), result: Err(error) }
+        }
+        Call::Terminate { provider_id, .. } => {
+            Report::Terminate { provider_id: provider_id.clone(), result: Err(error) }
+        }
+        Call::Instances { .. } => Report::Instances { asked_at: Timestamp::UNIX_EPOCH, result: Err(error) },
+        Call::InstanceTypes => Report::InstanceTypes { result: Err(error) },
+        Call::OnDemandPrices => Report::OnDemandPrices { result: Err(error) },
+        Call::SpotPrices => Report::SpotPrices { result: Err(error) },
+        Call::Cluster { .. } => Report::Cluster { result: Err(error) },
+        Call::Subnets { class, generation, .. } => {
+            Report::Subnets { class: class.clone(), generation: *generation, result: Err(error) }
+        }
+        Call::SecurityGroups { class, generation, .. } => {
+            Report::SecurityGroups { class: class.clone(), generation: *generation, result: Err(error) }
+        }
+        Call::Images { class, generation, .. } => {
+            Report::Images { class: class.clone(), generation: *generation, result: Err(error) }
+        }
+        Call::EnsureInstanceProfile { class, profile } => {
+            Report::InstanceProfile { class: class.clone(), name: profile.name.clone(), result: Err(error) }
+        }
+        Call::DeleteClassResources { class, .. } => {
+            Report::ClassResourcesDeleted { class: class.clone(), result: Err(error) }
+        }
+    }
+}
+
+pub(crate) fn error(operation: &'static str, code: &str, uncertain: bool) -> CallError {
+    CallError { operation, code: code.to_owned(), message: "as the world wants it".to_owned(), uncertain }
+}
+
+fn price(one: &Override) -> f64 {
+    catalogue::on_demand().get(&one.instance_type).copied().unwrap_or(f64::MAX)
+}
+
+fn info(one: &Instance) -> InstanceInfo {
+    let at = Timestamp::from_millisecond(crate::EPOCH_MS + one.launched).ok();
+    InstanceInfo {
+        id: one.id.clone(),
+        instance_type: one.kind.clone(),
+        zone: one.zone.clone(),
+        zone_id: String::new(),
+        image_id: one.image.clone(),
+        subnet_id: String::new(),
+        spot: one.spot,
+        state: one.state.word().to_owned(),
+        launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
+        tags: one.tags.clone(),
+    }
+}
+
+/// A call on one line.
+pub(crate) fn brief(call: &Call) -> String {
+    match call {
+        Call::Launch(launch) => {
+            format!(
+                "launch {} token {} {}",
+                launch.claim,
+                launch.client_token,
+                if launch.spot { "spot" } else { "on-demand" }
+            )
+        }
+        Call::Find { claim, .. } => format!("find {claim}"),
+        Call::Terminate { instance_id, .. } => format!("terminate {instance_id}"),
+        Call::Instances { .. } => "list instances".to_owned(),
+        other => format!("{other:?}").chars().take_while(char::is_ascii_alphanumeric).collect(),
+    }
+}
+
+/// The claim an instance says it is for.
+pub(crate) fn owner(one: &Instance) -> &str {
+    one.tags.get(keys::TAG_NODECLAIM_UID).map_or("", String::as_str)
+}

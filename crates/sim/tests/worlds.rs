@@ -1,0 +1,65 @@
+//! Small worlds: the same seed is the same world, past failures stay mended, and every deliberate bug is found.
+
+use karpenter_sim::{Invariant, Mutation, Options, Sim};
+
+/// Seeds that once broke an invariant: hours, nodes, pods.
+const FOUND: [(u64, i64, i64, i64); 0] = [];
+
+/// Which invariant a bug breaks, and in which world. Without the bug the same world is well.
+const CAUGHT: [(Mutation, Invariant, u64); 0] = [];
+
+fn world(seed: u64) -> Options {
+    Options::small(seed)
+}
+
+/// Lives through a world; a broken invariant fails the test with what led there.
+fn is_well(options: Options) {
+    let seed = options.seed;
+    let mut sim = Sim::new(options);
+    if let Some(broken) = sim.run().cloned() {
+        let lines = sim.log().around(&broken.subjects, 60).join("\n  ");
+        panic!("seed {seed} broke {broken}\n  faults: {}\n  {lines}", sim.faults());
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_log_byte_for_byte() {
+    let live = |seed: u64| {
+        let mut sim = Sim::new(world(seed));
+        sim.run();
+        (sim.log().lines().collect::<Vec<_>>().join("\n"), sim.log().hash())
+    };
+    let (first, again, other) = (live(3), live(3), live(4));
+    assert!(first.0.len() > 10_000, "a world in which nothing happens proves nothing");
+    assert_eq!(first.1, again.1);
+    assert!(first.0 == again.0, "the logs differ");
+    assert_ne!(first.1, other.1);
+}
+
+#[test]
+fn small_worlds_keep_every_invariant() {
+    for seed in 1..=4 {
+        is_well(world(seed));
+    }
+}
+
+#[test]
+fn what_was_found_stays_mended() {
+    for (seed, hours, nodes, pods) in FOUND {
+        is_well(Options { hours, nodes, pods, ..Options::small(seed) });
+    }
+}
+
+#[test]
+fn every_deliberate_bug_breaks_an_invariant() {
+    println!("{:22} {:20} {:>4}  what is wrong", "mutation", "broken invariant", "seed");
+    for (mutation, expected, seed) in CAUGHT {
+        let mut sim = Sim::new(Options { mutation: Some(mutation), ..world(seed) });
+        let found = sim.run().map(|broken| broken.invariant);
+        println!("{:22} {:20} {seed:>4}  {}", format!("{mutation:?}"), format!("{expected:?}"), mutation.meaning());
+        assert_eq!(found, Some(expected), "{mutation:?} in the world of seed {seed}");
+    }
+    let tried: Vec<Mutation> = CAUGHT.iter().map(|(mutation, ..)| *mutation).collect();
+    let untried: Vec<&Mutation> = Mutation::ALL.iter().filter(|one| !tried.contains(one)).collect();
+    assert!(untried.is_empty(), "bugs that no world is known to find: {untried:?}");
+}
