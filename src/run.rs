@@ -51,7 +51,7 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     let health = Health::default();
     serve(options, registry, health.clone(), &mut tasks).await?;
     observe::start(&client, &settings, &messages, &mut tasks);
-    let executor = Executor::new(client, wire, messages.clone());
+    let executor = Executor::new(client, wire, messages.clone(), options.rate());
     let driver = Driver { machine: Machine::new(settings, Aws::new(aws)), executor, telemetry, health };
     let mut driver = tokio::spawn(driver.run(inbox));
     tokio::select! {

@@ -8,6 +8,7 @@ use clap::Args;
 use karpenter_aws::AwsSettings;
 use karpenter_core::Settings;
 
+use crate::act::Rate;
 use crate::scheduler_config;
 
 /// Options of the controller.
@@ -145,8 +146,14 @@ impl Options {
             batch_max: signed(self.batch_max_duration).context("--batch-max-duration")?,
             preference_policy,
             min_values_policy,
+            node_repair: self.feature_gates.get("NodeRepair").copied().unwrap_or(false),
             default_spreads,
         })
+    }
+
+    /// How fast the API server is written to.
+    pub(crate) fn rate(&self) -> Rate {
+        Rate::new(self.kube_client_qps, self.kube_client_burst)
     }
 
     /// What AWS knowledge reads; the region comes from the SDK's own chain.
@@ -171,6 +178,7 @@ impl Options {
             }
         }
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let signed = |duration: Duration| jiff::SignedDuration::try_from(duration);
         Ok(AwsSettings {
             cluster_name: self.cluster_name.clone(),
             cluster_endpoint: given(endpoint),
@@ -179,35 +187,19 @@ impl Options {
             vm_memory_overhead: fraction,
             reserved_enis: i64::from(self.reserved_enis),
             isolated_vpc: self.isolated_vpc,
+            disable_dry_run: self.disable_dry_run,
+            reserved_capacity: self.feature_gates.get("ReservedCapacity").copied().unwrap_or(true),
+            kubelet_expressions: self.aws_feature_gates.get("NodeClassCEL").copied().unwrap_or(false),
+            ami_refresh: signed(self.ami_refresh_interval).context("--ami-refresh-interval")?,
+            subnet_refresh: signed(self.subnet_refresh_interval).context("--subnet-refresh-interval")?,
         })
     }
 }
 
 /// A Go duration: `1m30s`, `500ms`.
 fn go_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("found {text:?}, expected a duration such as 500ms, 10s, 1m30s or 2h");
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = tail;
-    }
-    Ok(total)
+    let parsed = karpenter_api::duration::parse(text).and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| format!("found {text:?}, expected a duration such as 500ms, 10s, 1m30s or 2h"))
 }
 
 /// `A=true,B=false`; gates nobody knows are kept and ignored.

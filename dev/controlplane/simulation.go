@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	storagelisters "k8s.io/client-go/listers/storage/v1"
 )
 
 // What the simulation reads on Nodes and Pods.
@@ -36,13 +37,15 @@ const (
 	leaseSeconds   = 40
 )
 
-// simulation plays the kubelets of the nodes that carry the annotation. It changes statuses and leases only: labels,
-// taints and capacity are the business of whoever made the Node.
+// simulation plays the kubelets of the nodes that carry the annotation, and whoever attaches their volumes. Of nodes it
+// changes statuses and leases only: labels, taints and capacity are the business of whoever made the Node.
 type simulation struct {
-	client kubernetes.Interface
-	nodes  corelisters.NodeLister
-	pods   corelisters.PodLister
-	beats  map[types.UID]time.Time
+	client      kubernetes.Interface
+	nodes       corelisters.NodeLister
+	pods        corelisters.PodLister
+	volumes     corelisters.PersistentVolumeLister
+	attachments storagelisters.VolumeAttachmentLister
+	beats       map[types.UID]time.Time
 }
 
 func runSimulationCommand(args []string) error {
@@ -64,10 +67,12 @@ func runSimulationCommand(args []string) error {
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	s := &simulation{
-		client: client,
-		nodes:  factory.Core().V1().Nodes().Lister(),
-		pods:   factory.Core().V1().Pods().Lister(),
-		beats:  map[types.UID]time.Time{},
+		client:      client,
+		nodes:       factory.Core().V1().Nodes().Lister(),
+		pods:        factory.Core().V1().Pods().Lister(),
+		volumes:     factory.Core().V1().PersistentVolumes().Lister(),
+		attachments: factory.Storage().V1().VolumeAttachments().Lister(),
+		beats:       map[types.UID]time.Time{},
 	}
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
@@ -79,6 +84,7 @@ func runSimulationCommand(args []string) error {
 			return nil
 		case now := <-ticker.C:
 			s.step(ctx, now)
+			s.attach(ctx, now)
 		}
 	}
 }
@@ -228,14 +234,21 @@ func (s *simulation) run(ctx context.Context, node *corev1.Node, pod *corev1.Pod
 	})
 }
 
-// end removes a deleted pod once it has had the time it wants, at most its grace period.
+// end removes a deleted pod once it has had the time it wants, at most its grace period: what its annotation says, or
+// its longest preStop hook sleeps.
 func (s *simulation) end(ctx context.Context, pod *corev1.Pod, now time.Time) error {
 	grace := time.Duration(0)
 	if pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second
 	}
 	asked := pod.DeletionTimestamp.Add(-grace)
-	if after, ok := duration(pod, annotationTerminateAfter); ok && now.Sub(asked) < min(after, grace) {
+	after, _ := duration(pod, annotationTerminateAfter)
+	for _, container := range pod.Spec.Containers {
+		if hooks := container.Lifecycle; hooks != nil && hooks.PreStop != nil && hooks.PreStop.Sleep != nil {
+			after = max(after, time.Duration(hooks.PreStop.Sleep.Seconds)*time.Second)
+		}
+	}
+	if now.Sub(asked) < min(after, grace) {
 		return nil
 	}
 	zero := int64(0)

@@ -1,6 +1,7 @@
 //! Carries actions out and reports what happened. No choices: an action holds every detail.
 
 mod kube;
+mod rate;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use tokio::sync::mpsc::Sender;
 
 use crate::drive::Message;
 
+pub(crate) use self::rate::Rate;
+
 /// The machine has no more than this under way.
 const UNDER_WAY_MAX: usize = WRITES_MAX + CALLS_MAX;
 
@@ -22,12 +25,14 @@ pub(crate) struct Executor {
     client: ::kube::Client,
     wire: Arc<Wire>,
     messages: Sender<Message>,
+    rate: Arc<Rate>,
     under_way: Arc<Semaphore>,
 }
 
 impl Executor {
-    pub(crate) fn new(client: ::kube::Client, wire: Wire, messages: Sender<Message>) -> Self {
-        Self { client, wire: Arc::new(wire), messages, under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
+    pub(crate) fn new(client: ::kube::Client, wire: Wire, messages: Sender<Message>, rate: Rate) -> Self {
+        let (wire, rate) = (Arc::new(wire), Arc::new(rate));
+        Self { client, wire, messages, rate, under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
     }
 
     /// Starts an action. Its end is told through the driver's messages, exactly once.
@@ -39,6 +44,7 @@ impl Executor {
             let (key, facts) = (action.key, action.facts);
             let event = match action.deed {
                 Deed::Kube(write) => {
+                    executor.rate.turn().await;
                     Event::Written { outcome: kube::write(&executor.client, &write).await, key, facts }
                 }
                 Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key, facts },

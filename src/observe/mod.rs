@@ -13,6 +13,7 @@ mod persistentvolumeclaim;
 mod pod;
 mod selecting;
 mod storageclass;
+mod volumeattachment;
 
 use std::fmt::Debug;
 
@@ -47,6 +48,7 @@ pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Messag
     tasks.spawn(persistentvolume::watch(client.clone(), events.clone()));
     tasks.spawn(storageclass::watch(client.clone(), events.clone()));
     tasks.spawn(csinode::watch(client.clone(), events.clone()));
+    tasks.spawn(volumeattachment::watch(client.clone(), events.clone()));
     tasks.spawn(namespace::watch(client.clone(), events.clone()));
 }
 

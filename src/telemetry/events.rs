@@ -165,6 +165,9 @@ fn told(fact: &Fact) -> Option<(&About, Type, &str, String)> {
             (gone, Normal, "Finalized", "Finalizer karpenter.sh/termination removed".to_owned())
         }
         Fact::PodEvicted { pod, reason, .. } => (pod, Normal, "Evicted", format!("Evicted pod: {reason}")),
+        Fact::PodExpelled { pod, deadline, .. } => {
+            (pod, Normal, "Disrupted", format!("Deleted the pod to meet its node's deadline {deadline}"))
+        }
         Fact::DrainBlocked { node, message } => (node, Warning, "FailedDraining", message.clone()),
         Fact::ClaimLaunchFailed { claim, reason, message, .. } => {
             (claim, Warning, "LaunchFailed", format!("{reason}: {message}"))

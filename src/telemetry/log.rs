@@ -73,6 +73,9 @@ pub(super) fn write(fact: &Fact) {
         Fact::ClaimDisrupted { claim, home, reason } => {
             info!(nodeclaim = claim.name, nodepool = home.pool, reason, "delete NodeClaim");
         }
+        Fact::ClaimUnhealthy { claim, home, condition, image } => {
+            warn!(nodeclaim = claim.name, nodepool = home.pool, condition, image, "node is broken");
+        }
         Fact::ClaimTerminated { claim, home } => {
             info!(nodeclaim = claim.name, nodepool = home.pool, "NodeClaim is gone");
         }
@@ -81,6 +84,10 @@ pub(super) fn write(fact: &Fact) {
         }
         Fact::PodEvicted { pod, node, reason } => {
             info!(pod = pod.name, namespace = pod.namespace, node, reason, "evict pod");
+        }
+        Fact::PodExpelled { pod, node, reason, deadline } => {
+            let (pod, namespace) = (&pod.name, &pod.namespace);
+            info!(pod, namespace, node, reason, %deadline, "delete pod that would outlive its node");
         }
         Fact::DrainBlocked { node, message } => {
             info!(node = node.name, reason = message, "drain waits");

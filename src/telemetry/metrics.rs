@@ -10,6 +10,7 @@ pub(super) struct Metrics {
     claims_created: IntCounterVec,
     claims_terminated: IntCounterVec,
     claims_disrupted: IntCounterVec,
+    claims_unhealthy: IntCounterVec,
     nodes_created: IntCounterVec,
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
@@ -17,6 +18,7 @@ pub(super) struct Metrics {
     errors: IntCounterVec,
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
+    leaving: IntGauge,
     synced: IntGauge,
     turns: Histogram,
 }
@@ -55,6 +57,11 @@ impl Metrics {
                 "NodeClaims deleted by the controller.",
                 &["reason", "nodepool", "capacity_type"],
             )?,
+            claims_unhealthy: counter(
+                "karpenter_nodeclaims_unhealthy_disrupted_total",
+                "NodeClaims deleted because their nodes were broken.",
+                &["condition", "nodepool", "capacity_type", "image_id"],
+            )?,
             nodes_created: counter("karpenter_nodes_created_total", "Nodes registered.", &["nodepool", "zone"])?,
             nodes_terminated: counter(
                 "karpenter_nodes_terminated_total",
@@ -75,6 +82,10 @@ impl Metrics {
                 registry,
                 IntGauge::new("karpenter_cluster_state_node_count", "Nodes in the model.")?,
             )?,
+            leaving: register(
+                registry,
+                IntGauge::new("karpenter_rs_pods_leaving", "Evictions and deletions of pods that are under way.")?,
+            )?,
             synced: register(
                 registry,
                 IntGauge::new("karpenter_cluster_state_synced", "1 once every watched kind was listed.")?,
@@ -94,6 +105,9 @@ impl Metrics {
             Fact::ClaimDisrupted { home: Home { pool, capacity_type, .. }, reason, .. } => {
                 self.claims_disrupted.with_label_values(&[*reason, pool, capacity_type]).inc();
             }
+            Fact::ClaimUnhealthy { home: Home { pool, capacity_type, .. }, condition, image, .. } => {
+                self.claims_unhealthy.with_label_values(&[*condition, pool, capacity_type, image]).inc();
+            }
             Fact::ClaimRegistered { home: Home { pool, zone, .. }, .. } => {
                 self.nodes_created.with_label_values(&[pool, zone]).inc();
             }
@@ -103,7 +117,9 @@ impl Metrics {
                     self.nodes_drained.with_label_values(&[pool]).inc();
                 }
             }
-            Fact::PodEvicted { reason, .. } => self.pods_drained.with_label_values(&[reason.as_str()]).inc(),
+            Fact::PodEvicted { reason, .. } | Fact::PodExpelled { reason, .. } => {
+                self.pods_drained.with_label_values(&[reason.as_str()]).inc();
+            }
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();
@@ -116,6 +132,7 @@ impl Metrics {
         let count = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
         self.unschedulable.with_label_values(&["provisioner"]).set(count(world.unschedulable.len()));
         self.node_count.set(count(world.nodes.len()));
+        self.leaving.set(count(world.flights.leaving()));
         self.synced.set(i64::from(world.is_listed()));
     }
 

@@ -57,6 +57,7 @@ impl Telemetry {
         let ttl = match fact {
             Fact::PodUnschedulable { .. } => UNSCHEDULABLE_FOR,
             Fact::PoolWithoutInstanceTypes { .. } => Duration::from_mins(1),
+            Fact::Event { reason: "NodeRepairBlocked", .. } => Duration::from_mins(15),
             Fact::RoundSolved { .. } => return true,
             _ => TOLD_FOR,
         };
@@ -73,6 +74,8 @@ impl Telemetry {
                 let reason = verdict.to_string().replace(|c: char| c.is_ascii_digit(), "");
                 format!("unschedulable {} {reason}", pod.uid)
             }
+            // So does the number of pods while a node drains.
+            Fact::DrainBlocked { node, .. } => format!("drain {}", node.uid),
             fact => format!("{fact:?}"),
         };
         let known = self.told.get(&key).is_some_and(|until| *until > now);

@@ -4,7 +4,7 @@
 //! cases break every rule, is computed from the CRDs themselves; see [`schema`].
 
 mod cases;
-mod schema;
+pub(crate) mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

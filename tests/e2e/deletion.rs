@@ -53,12 +53,12 @@ async fn a_deleted_claim_is_drained_through_the_eviction_api_and_ends() -> anyho
 }
 
 /// A class, a pool, and one small pod.
-fn one_app() -> [Value; 3] {
+pub(crate) fn one_app() -> [Value; 3] {
     [class("default", &json!({})), pool("general", &json!({})), app(&json!({}))]
 }
 
 /// Neither claim nor node is left, and the instance is shutting down or gone.
-async fn is_gone(stage: &Stage, claim: &NodeClaim) -> anyhow::Result<()> {
+pub(crate) async fn is_gone(stage: &Stage, claim: &NodeClaim) -> anyhow::Result<()> {
     let id = provider_id(claim);
     stage
         .until(&format!("nothing of {} is left", name(&claim.metadata)), SOON, async || {

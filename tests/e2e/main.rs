@@ -2,12 +2,18 @@
 //!
 //! What is asserted is what users see: objects and events on the API server, instances and calls on EC2.
 
+mod adoption;
 mod bad_input;
+mod classes;
 mod crash;
 mod crds;
 mod deletion;
+mod draining;
+mod given_up;
 mod launch;
 mod manifests;
 mod path;
 mod stage;
+mod standalone;
+mod validation;
 mod volumes;

@@ -62,6 +62,12 @@ fn workload(kind: &str, name: &str, cpu: &str, memory: &str, pod: &Value) -> Val
     base
 }
 
+/// A workload whose pods bear an annotation.
+pub(crate) fn annotated(mut workload: Value, key: &str, value: &str) -> Value {
+    workload["spec"]["template"]["metadata"]["annotations"][key] = json!(value);
+    workload
+}
+
 pub(crate) fn budget(app: &str, max_unavailable: u32) -> Value {
     json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
@@ -93,7 +99,7 @@ pub(crate) fn on_demand() -> Value {
 }
 
 /// Objects are merged key by key; everything else replaces what was there.
-fn merge(base: &mut Value, over: &Value) {
+pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

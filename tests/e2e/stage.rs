@@ -9,7 +9,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use karpenter_api::conditions::Condition;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool};
-use karpenter_harness::{Aws, Cluster, Controller, Environment, Instance, Parts, Seen, until};
+use karpenter_harness::{Aws, Cluster, Controller, Environment, Instance, Parts, Request, Seen, until};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -153,14 +153,34 @@ impl Stage {
         Ok(all.filter_map(|event| event.message).collect())
     }
 
-    /// Parameters of every call of this action so far, as on the wire.
+    /// Parameters of every call of this action so far, as on the wire; dry runs are none.
     pub(crate) fn calls(&self, action: &str) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
         let told = self.aws.peer(&format!("calls?action={action}&limit=2000"))?;
         let recent = told["recent"].as_array().cloned().unwrap_or_default();
         Ok(recent
             .into_iter()
-            .map(|call| serde_json::from_value(call["parameters"].clone()))
+            .map(|call| call["parameters"].clone())
+            .filter(|parameters| parameters["DryRun"] != "true")
+            .map(serde_json::from_value)
             .collect::<Result<_, _>>()?)
+    }
+
+    /// The object, changed by an administrator.
+    pub(crate) async fn patch<K>(&self, name: &str, patch: &Value) -> anyhow::Result<()>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        Api::<K>::all(self.cluster.client.clone()).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn patch_status<K>(&self, name: &str, patch: &Value) -> anyhow::Result<()>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let api = Api::<K>::all(self.cluster.client.clone());
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
     }
 
     // ── what is waited for ──
@@ -280,6 +300,11 @@ impl Stage {
     /// What the controller has written to the API server since the control plane started.
     pub(crate) fn writes(&self) -> anyhow::Result<BTreeMap<String, usize>> {
         self.environment()?.writes()
+    }
+
+    /// The same, one by one.
+    pub(crate) fn written(&self) -> anyhow::Result<Vec<Request>> {
+        self.environment()?.written()
     }
 
     fn sample(&self) -> anyhow::Result<Sample> {

@@ -10,7 +10,7 @@ use crate::stage::{SOON, Stage, label, node_name, node_of};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-fn claim(spec: &Value) -> Value {
+pub(crate) fn claim(spec: &Value) -> Value {
     let mut claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data", "namespace": "default" },
         "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
@@ -22,7 +22,7 @@ fn claim(spec: &Value) -> Value {
 }
 
 /// A volume on EBS in this zone.
-fn volume(zone: &str) -> Value {
+pub(crate) fn volume(zone: &str) -> Value {
     let expression = json!({ "key": ZONE, "operator": "In", "values": [zone] });
     json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "data" },

@@ -15,7 +15,7 @@ use crate::ec2nodeclass::{
     NetworkInterface, PlacementGroupSelector,
 };
 use crate::nodepool::{NodePool, TemplateMetadata};
-use crate::{Ec2NodeClass, NodeClassRef, Taint, quantity};
+use crate::{Ec2NodeClass, NodeClassRef, Taint, duration, quantity};
 
 pub const NODEPOOL_HASH_VERSION: &str = "v3";
 pub const EC2_NODE_CLASS_HASH_VERSION: &str = "v6";
@@ -224,21 +224,7 @@ fn time(time: &Time) -> u64 {
 
 /// Nanoseconds of a Go duration such as `1h30m`; `None` for `Never` and what is not one.
 fn go_duration(text: &str) -> Option<i64> {
-    let mut total: i64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let amount: i64 = rest.get(..digits)?.parse().ok()?;
-        let unit = match rest.as_bytes().get(digits)? {
-            b's' => 1_000_000_000,
-            b'm' => 60_000_000_000,
-            b'h' => 3_600_000_000_000,
-            _ => return None,
-        };
-        total = total.checked_add(amount.checked_mul(unit)?)?;
-        rest = rest.get(digits + 1..)?;
-    }
-    Some(total)
+    i64::try_from(duration::parse(text)?.as_nanos()).ok()
 }
 
 fn fnv1(bytes: impl IntoIterator<Item = u8>) -> u64 {

@@ -8,6 +8,7 @@ pub mod capacitybuffer;
 pub mod common;
 pub mod conditions;
 pub mod crd;
+pub mod duration;
 pub mod ec2nodeclass;
 pub mod hash;
 pub mod labels;

@@ -117,7 +117,7 @@ fn format_suffixed(mut amount: i64, base: i64, suffixes: [&str; 7]) -> String {
 }
 
 /// `text` × 10^`decimals`, rounded away from zero to an integer; saturates at the limits of i64.
-fn scaled(text: &str, decimals: i32) -> Result<i64, QuantityError> {
+fn scaled(text: &str, decimals: i64) -> Result<i64, QuantityError> {
     let error = || QuantityError { found: text.chars().take(64).collect() };
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
@@ -126,31 +126,37 @@ fn scaled(text: &str, decimals: i32) -> Result<i64, QuantityError> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return Err(error());
     }
-    // More digits than this cannot change a rounded 64-bit result.
-    let fraction: String = fraction.chars().take(18).collect();
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    if digits.len() > 36 {
-        return Ok(if text.starts_with('-') { i64::MIN } else { i64::MAX });
-    }
-    let mut amount: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| error())? };
     let (power, shift) = suffix_of(suffix).ok_or_else(error)?;
-    let exponent = power.saturating_add(decimals).saturating_sub(i32::try_from(fraction.len()).unwrap_or(0));
-    amount = amount.saturating_mul(1 << shift);
-    if exponent >= 0 {
-        for _ in 0..exponent.min(40) {
-            amount = amount.saturating_mul(10);
-        }
-    } else {
-        let divisor = 10_i128.checked_pow(exponent.unsigned_abs().min(38)).unwrap_or(i128::MAX);
-        amount = amount.div_euclid(divisor) + i128::from(amount.rem_euclid(divisor) != 0);
-    }
-    let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+    let places = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+    let amount = magnitude(&[whole, fraction].concat(), power.saturating_add(decimals).saturating_sub(places), shift);
     Ok(if text.starts_with('-') { -amount } else { amount })
 }
 
+/// Digits that are looked at: with the largest power of two they are less than i128 holds, and what the others add is
+/// less than rounding does.
+const DIGITS_MAX: usize = 19;
+
+/// `digits` × 10^`power` × 2^`shift`, rounded up.
+fn magnitude(digits: &str, power: i64, shift: u32) -> i64 {
+    let digits = digits.trim_start_matches('0');
+    // Trailing zeros are powers of ten: without them most amounts are read in full.
+    let significant = digits.trim_end_matches('0');
+    let (read, rest) = significant.split_at(significant.len().min(DIGITS_MAX));
+    let power = power.saturating_add(i64::try_from(digits.len() - read.len()).unwrap_or(i64::MAX));
+    // No digits left: zero, whatever its suffix.
+    let Ok(amount) = read.parse::<i128>() else { return 0 };
+    let amount = amount << shift;
+    let ten = u32::try_from(power.unsigned_abs()).ok().and_then(|power| 10_i128.checked_pow(power));
+    let (whole, inexact) = match ten {
+        _ if power >= 0 => (amount.saturating_mul(ten.unwrap_or(i128::MAX)), false),
+        Some(ten) => (amount / ten, amount % ten != 0),
+        None => (0, true),
+    };
+    i64::try_from(whole.saturating_add(i128::from(inexact || !rest.is_empty()))).unwrap_or(i64::MAX)
+}
+
 /// (power of ten, power of two) of a suffix.
-fn suffix_of(suffix: &str) -> Option<(i32, u32)> {
+fn suffix_of(suffix: &str) -> Option<(i64, u32)> {
     Some(match suffix {
         "" => (0, 0),
         "n" => (-9, 0),
@@ -188,6 +194,17 @@ mod tests {
             (".5", 500, 1),
             ("-1", -1000, -1),
             ("128974848000m", 128_974_848_000, 128_974_848),
+            ("-1.5", -1500, -2),
+            ("1n", 1, 1),
+            ("0e2150000000", 0, 0),
+            ("0.000e-2150000000", 0, 0),
+            ("1e2150000000", i64::MAX, i64::MAX),
+            ("1e-2150000000", 1, 1),
+            ("0.00000000000000000000000000002e30", 20_000, 20),
+            ("2000000000000000000000000000000000000000e-39", 2000, 2),
+            ("2.00000000000000000000000000000000000000001", 2001, 3),
+            ("1.0000000000000000000000000000000000000000Ki", 1_024_000, 1024),
+            ("00000000000000000000000000000000000000000000007", 7000, 7),
         ] {
             assert_eq!(milli(text), Ok(milli_expected), "{text}");
             assert_eq!(units(text), Ok(units_expected), "{text}");
@@ -196,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_quantity_is_refused_with_what_was_found() {
-        for text in ["", "abc", "1.2.3", "5 Gi", "1Zi", "--1", "e3"] {
+        for text in ["", "abc", "1.2.3", "5 Gi", "1Zi", "--1", "e3", "1e", "1e1.5", "0e9999999999999999999"] {
             assert!(milli(text).is_err(), "{text}");
         }
     }

@@ -1,10 +1,15 @@
-//! What an EC2NodeClass's selectors ask for, and what is made for it.
+//! What an EC2NodeClass's selectors ask for.
 
-use aws_sdk_ec2::types::Filter;
-use karpenter_aws::call::{Filters, ImageQuery, InstanceProfile};
-use karpenter_aws::report::{CallError, Cluster, Image, Images, SecurityGroup, Subnet};
+use aws_sdk_ec2::types::{self as ec2, Filter};
+use karpenter_aws::call::{Filters, ImageQuery, ReservationQuery};
+use karpenter_aws::report::{
+    CallError, CapacityReservation, Cluster, Image, Images, PlacementGroup, SecurityGroup, Subnet,
+};
 
-use crate::{Wire, ec2_filters, ec2_tags, error};
+use crate::{Wire, ec2_filters, ec2_tags, error, time};
+
+/// GetParameters takes no more names.
+const PARAMETERS_MAX: usize = 10;
 
 impl Wire {
     pub(crate) async fn cluster(&self, name: &str) -> Result<Cluster, CallError> {
@@ -55,22 +60,58 @@ impl Wire {
         Ok(all)
     }
 
-    pub(crate) async fn images(&self, parameters: &[String], queries: Vec<ImageQuery>) -> Result<Images, CallError> {
-        let mut found = Images::default();
-        for name in parameters {
-            match self.ssm.get_parameter().name(name).send().await {
-                Ok(answer) => {
-                    if let Some(id) = answer.parameter.and_then(|parameter| parameter.value) {
-                        found.parameters.insert(name.clone(), id);
-                    }
-                }
-                Err(failed) => {
-                    let failed = error::of("GetParameter")(failed);
-                    if failed.code != "ParameterNotFound" {
-                        return Err(failed);
-                    }
+    /// The group by id or name, if it can take instances in.
+    pub(crate) async fn placement_group(
+        &self,
+        id: Option<String>,
+        name: Option<String>,
+    ) -> Result<Option<PlacementGroup>, CallError> {
+        let request = self.ec2.describe_placement_groups();
+        let request = request.set_group_ids(id.map(|id| vec![id])).set_group_names(name.map(|name| vec![name]));
+        let answer = match request.send().await.map_err(error::of("DescribePlacementGroups")) {
+            Ok(answer) => answer,
+            Err(failed) if failed.code.starts_with("InvalidPlacementGroup") => return Ok(None),
+            Err(failed) => return Err(failed),
+        };
+        let available = |group: &ec2::PlacementGroup| group.state == Some(ec2::PlacementGroupState::Available);
+        Ok(answer.placement_groups.unwrap_or_default().into_iter().find(available).map(|group| PlacementGroup {
+            id: group.group_id.unwrap_or_default(),
+            name: group.group_name.unwrap_or_default(),
+            strategy: group.strategy.map(|s| s.as_str().to_owned()).unwrap_or_default(),
+            partitions: group.partition_count,
+            spread_level: group.spread_level.map(|level| level.as_str().to_owned()).unwrap_or_default(),
+        }))
+    }
+
+    pub(crate) async fn reservations(
+        &self,
+        queries: Vec<ReservationQuery>,
+    ) -> Result<Vec<CapacityReservation>, CallError> {
+        let mut all = Vec::new();
+        for ReservationQuery { id, filters } in queries {
+            let request = self.ec2.describe_capacity_reservations().set_filters(ec2_filters(filters));
+            let request = request.set_capacity_reservation_ids(id.map(|id| vec![id]));
+            let mut pages = request.into_paginator().items().send();
+            while let Some(found) = pages.next().await {
+                match found.map_err(error::of("DescribeCapacityReservations")) {
+                    Ok(found) => all.extend(reservation(found)),
+                    // An id that is not there is an absence, not an error.
+                    Err(failed) if failed.code.starts_with("InvalidCapacityReservationId") => break,
+                    Err(failed) => return Err(failed),
                 }
             }
+        }
+        Ok(all)
+    }
+
+    pub(crate) async fn images(&self, parameters: &[String], queries: Vec<ImageQuery>) -> Result<Images, CallError> {
+        let mut found = Images::default();
+        // Names that are not there are told apart, so one call does for ten.
+        for names in parameters.chunks(PARAMETERS_MAX) {
+            let request = self.ssm.get_parameters().set_names(Some(names.to_vec()));
+            let answer = request.send().await.map_err(error::of("GetParameters"))?;
+            let told = answer.parameters.unwrap_or_default();
+            found.parameters.extend(told.into_iter().filter_map(|one| Some((one.name?, one.value?))));
         }
         let ids: Vec<String> = found.parameters.values().cloned().collect();
         let named = (!ids.is_empty()).then(|| ImageQuery { ids, ..ImageQuery::default() });
@@ -111,94 +152,20 @@ impl Wire {
         }
         Ok(all)
     }
+}
 
-    /// The profile exists and holds the role, whatever of it existed before.
-    pub(crate) async fn ensure_profile(&self, wanted: &InstanceProfile) -> Result<(), CallError> {
-        let known = self.iam.get_instance_profile().instance_profile_name(&wanted.name).send().await;
-        let roles: Vec<String> = match known.map_err(error::of("GetInstanceProfile")) {
-            Ok(answer) => {
-                let profile = answer.instance_profile.map(|profile| profile.roles).unwrap_or_default();
-                profile.into_iter().map(|role| role.role_name).collect()
-            }
-            Err(failed) if failed.code.starts_with("NoSuchEntity") => {
-                self.create_profile(wanted).await?;
-                Vec::new()
-            }
-            Err(failed) => return Err(failed),
-        };
-        // A role may be given with its path; profiles list it without.
-        let role = wanted.role.rsplit('/').next().unwrap_or(&wanted.role);
-        if roles.iter().any(|known| known == role) {
-            return Ok(());
-        }
-        for other in roles {
-            let request = self.iam.remove_role_from_instance_profile();
-            let request = request.instance_profile_name(&wanted.name).role_name(other);
-            request.send().await.map_err(error::of("RemoveRoleFromInstanceProfile"))?;
-        }
-        let request = self.iam.add_role_to_instance_profile().instance_profile_name(&wanted.name).role_name(role);
-        request.send().await.map_err(error::of("AddRoleToInstanceProfile"))?;
-        Ok(())
-    }
-
-    async fn create_profile(&self, wanted: &InstanceProfile) -> Result<(), CallError> {
-        let tags = wanted
-            .tags
-            .iter()
-            .map(|(key, value)| aws_sdk_iam::types::Tag::builder().key(key).value(value).build())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|failed| error::local("CreateInstanceProfile", "InvalidTag", failed.to_string()))?;
-        let request = self.iam.create_instance_profile();
-        let request = request.instance_profile_name(&wanted.name).path(&wanted.path).set_tags(Some(tags));
-        match request.send().await.map_err(error::of("CreateInstanceProfile")) {
-            Err(failed) if failed.code != "EntityAlreadyExists" => Err(failed),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) async fn delete_class_resources(
-        &self,
-        profile: Option<&str>,
-        template_filters: Filters,
-    ) -> Result<(), CallError> {
-        if let Some(name) = profile {
-            self.delete_profile(name).await?;
-        }
-        let request = self.ec2.describe_launch_templates().set_filters(ec2_filters(template_filters));
-        let mut pages = request.into_paginator().items().send();
-        while let Some(template) = pages.next().await {
-            let template = template.map_err(error::of("DescribeLaunchTemplates"))?;
-            let Some(id) = template.launch_template_id else {
-                continue;
-            };
-            let deleted = self.ec2.delete_launch_template().launch_template_id(id).send().await;
-            match deleted.map_err(error::of("DeleteLaunchTemplate")) {
-                Err(failed) if !failed.code.contains("NotFound") => return Err(failed),
-                _ => {}
-            }
-            if let Some(name) = template.launch_template_name {
-                self.forget_template(&name);
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete_profile(&self, name: &str) -> Result<(), CallError> {
-        let known = self.iam.get_instance_profile().instance_profile_name(name).send().await;
-        let profile = match known.map_err(error::of("GetInstanceProfile")) {
-            Ok(answer) => answer.instance_profile,
-            Err(failed) if failed.code.starts_with("NoSuchEntity") => return Ok(()),
-            Err(failed) => return Err(failed),
-        };
-        for role in profile.map(|profile| profile.roles).unwrap_or_default() {
-            let request = self.iam.remove_role_from_instance_profile();
-            let request = request.instance_profile_name(name).role_name(role.role_name);
-            request.send().await.map_err(error::of("RemoveRoleFromInstanceProfile"))?;
-        }
-        let deleted = self.iam.delete_instance_profile().instance_profile_name(name).send().await;
-        match deleted.map_err(error::of("DeleteInstanceProfile")) {
-            Err(failed) if !failed.code.starts_with("NoSuchEntity") => Err(failed),
-            _ => Ok(()),
-        }
-    }
+fn reservation(found: ec2::CapacityReservation) -> Option<CapacityReservation> {
+    let word = |known: Option<&str>| known.unwrap_or_default().to_owned();
+    Some(CapacityReservation {
+        id: found.capacity_reservation_id?,
+        instance_type: found.instance_type.unwrap_or_default(),
+        zone: found.availability_zone.unwrap_or_default(),
+        owner: found.owner_id.unwrap_or_default(),
+        match_criteria: word(found.instance_match_criteria.as_ref().map(ec2::InstanceMatchCriteria::as_str)),
+        kind: found.reservation_type.map_or_else(|| "default".to_owned(), |kind| kind.as_str().to_owned()),
+        interruptible: found.interruptible.unwrap_or(false),
+        ends: time(found.end_date),
+        available: i64::from(found.available_instance_count.unwrap_or(0)),
+        total: i64::from(found.total_instance_count.unwrap_or(0)),
+    })
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types as ec2;
-use karpenter_aws::call::{BlockDevice, FleetConfig, Launch, LaunchTemplate};
+use karpenter_aws::call::{FleetConfig, Launch};
 use karpenter_aws::report::{CallError, Fleet, FleetError, FleetInstance};
 
+use crate::template::{data, tagged};
 use crate::{Wire, error};
 
 impl Wire {
@@ -159,74 +160,4 @@ fn fleet_error(answer: ec2::CreateFleetError) -> FleetError {
         subnet_id: of.and_then(|o| o.subnet_id.clone()).unwrap_or_default(),
         spot: answer.lifecycle == Some(ec2::InstanceLifecycle::Spot),
     }
-}
-
-fn data(template: &LaunchTemplate) -> ec2::RequestLaunchTemplateData {
-    let metadata = &template.metadata;
-    let metadata = ec2::LaunchTemplateInstanceMetadataOptionsRequest::builder()
-        .http_endpoint(metadata.http_endpoint.as_str().into())
-        .set_http_protocol_ipv6(metadata.http_protocol_ipv6.as_deref().map(Into::into))
-        .http_put_response_hop_limit(metadata.http_put_response_hop_limit)
-        .http_tokens(metadata.http_tokens.as_str().into())
-        .instance_metadata_tags(ec2::LaunchTemplateInstanceMetadataTagsState::Disabled)
-        .build();
-    let profile =
-        ec2::LaunchTemplateIamInstanceProfileSpecificationRequest::builder().name(&template.instance_profile).build();
-    let monitoring = ec2::LaunchTemplatesMonitoringRequest::builder().enabled(template.detailed_monitoring).build();
-    let mut data = ec2::RequestLaunchTemplateData::builder()
-        .image_id(&template.image_id)
-        .user_data(&template.user_data)
-        .iam_instance_profile(profile)
-        .metadata_options(metadata)
-        .monitoring(monitoring)
-        .set_block_device_mappings(Some(template.block_devices.iter().map(device).collect()));
-    let public_or_ipv6 = template.associate_public_ip.is_some() || template.ipv6;
-    if public_or_ipv6 {
-        let interface = ec2::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
-            .device_index(0)
-            .set_associate_public_ip_address(template.associate_public_ip)
-            .set_groups(Some(template.security_group_ids.clone()))
-            .set_ipv6_address_count(template.ipv6.then_some(1))
-            .set_primary_ipv6(template.ipv6.then_some(true))
-            .build();
-        data = data.network_interfaces(interface);
-    } else {
-        data = data.set_security_group_ids(Some(template.security_group_ids.clone()));
-    }
-    let mut tagged_kinds =
-        vec![ec2::ResourceType::Instance, ec2::ResourceType::Volume, ec2::ResourceType::NetworkInterface];
-    if template.spot {
-        tagged_kinds.push(ec2::ResourceType::SpotInstancesRequest);
-    }
-    for kind in tagged_kinds {
-        let specification = ec2::LaunchTemplateTagSpecificationRequest::builder()
-            .resource_type(kind)
-            .set_tags(Some(tags(&template.tags)))
-            .build();
-        data = data.tag_specifications(specification);
-    }
-    data.build()
-}
-
-fn device(device: &BlockDevice) -> ec2::LaunchTemplateBlockDeviceMappingRequest {
-    let ebs = ec2::LaunchTemplateEbsBlockDeviceRequest::builder()
-        .set_encrypted(device.encrypted)
-        .set_delete_on_termination(device.delete_on_termination)
-        .set_iops(device.iops)
-        .set_throughput(device.throughput)
-        .set_kms_key_id(device.kms_key_id.clone())
-        .set_snapshot_id(device.snapshot_id.clone())
-        .set_volume_size(device.volume_size_gib)
-        .set_volume_type(device.volume_type.as_deref().map(ec2::VolumeType::from))
-        .set_volume_initialization_rate(device.volume_initialization_rate)
-        .build();
-    ec2::LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&device.device_name).ebs(ebs).build()
-}
-
-fn tagged(kind: ec2::ResourceType, all: &BTreeMap<String, String>) -> ec2::TagSpecification {
-    ec2::TagSpecification::builder().resource_type(kind).set_tags(Some(tags(all))).build()
-}
-
-fn tags(all: &BTreeMap<String, String>) -> Vec<ec2::Tag> {
-    all.iter().map(|(key, value)| ec2::Tag::builder().key(key).value(value).build()).collect()
 }

@@ -8,6 +8,9 @@ mod class;
 mod error;
 mod fleet;
 mod instances;
+mod profile;
+mod template;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -89,12 +92,27 @@ impl Wire {
             Call::Images { class, generation, parameters, queries } => {
                 Report::Images { class, generation, result: self.images(&parameters, queries).await }
             }
-            Call::EnsureInstanceProfile { class, profile } => {
-                let result = self.ensure_profile(&profile).await;
-                Report::InstanceProfile { class, name: profile.name, result }
+            Call::PlacementGroup { class, generation, id, name } => {
+                Report::PlacementGroup { class, generation, result: self.placement_group(id, name).await }
             }
-            Call::DeleteClassResources { class, profile, template_filters } => {
-                let result = self.delete_class_resources(profile.as_deref(), template_filters).await;
+            Call::Reservations { class, generation, queries } => {
+                Report::Reservations { class, generation, result: self.reservations(queries).await }
+            }
+            Call::EnsureInstanceProfile { class, known, profile } => {
+                let result = self.ensure_profile(known.as_deref(), &profile).await;
+                Report::InstanceProfile { class, wanted: profile.name, result }
+            }
+            Call::InstanceProfiles { path } => Report::InstanceProfiles { result: self.profiles(&path).await },
+            Call::DeleteInstanceProfile { name } => {
+                let result = self.delete_profile(&name).await;
+                Report::InstanceProfileDeleted { name, result }
+            }
+            Call::Validate(trial) => {
+                let result = self.validate(&trial).await;
+                Report::Validated { class: trial.class, inputs: trial.inputs, result }
+            }
+            Call::DeleteClassResources { class, profiles, template_filters } => {
+                let result = self.delete_class_resources(profiles.as_ref(), template_filters).await;
                 Report::ClassResourcesDeleted { class, result }
             }
             Call::Instances { filters } => {

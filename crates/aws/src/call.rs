@@ -36,15 +36,41 @@ pub enum Call {
         parameters: Vec<String>,
         queries: Vec<ImageQuery>,
     },
-    /// GetInstanceProfile, and CreateInstanceProfile / AddRoleToInstanceProfile until it is as wanted.
+    /// DescribePlacementGroups by id or name.
+    PlacementGroup {
+        class: String,
+        generation: i64,
+        id: Option<String>,
+        name: Option<String>,
+    },
+    /// DescribeCapacityReservations; one query per selector term, results joined.
+    Reservations {
+        class: String,
+        generation: i64,
+        queries: Vec<ReservationQuery>,
+    },
+    /// GetInstanceProfile, and CreateInstanceProfile / AddRoleToInstanceProfile until it is as wanted. `known` is taken
+    /// instead if it is one of the class's own and holds the role.
     EnsureInstanceProfile {
         class: String,
+        known: Option<String>,
         profile: InstanceProfile,
     },
-    /// DeleteInstanceProfile (role removed first) and the launch templates of a deleted class.
+    /// ListInstanceProfiles below a path.
+    InstanceProfiles {
+        path: String,
+    },
+    /// DeleteInstanceProfile, its role removed first.
+    DeleteInstanceProfile {
+        name: String,
+    },
+    /// Whether a class can be launched at all: CreateLaunchTemplate, CreateFleet and RunInstances by dry run, and the
+    /// template is deleted again.
+    Validate(Box<Trial>),
+    /// The instance profiles below a path, those named, and the launch templates of a deleted class.
     DeleteClassResources {
         class: String,
-        profile: Option<String>,
+        profiles: Option<Profiles>,
         template_filters: Filters,
     },
     /// DescribeInstances of this cluster, by `filters`, all states but terminated.
@@ -76,12 +102,38 @@ pub struct ImageQuery {
     pub filters: Filters,
 }
 
+/// By id (a parameter, EC2 has no filter for it) or by filters.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ReservationQuery {
+    pub id: Option<String>,
+    pub filters: Filters,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceProfile {
     pub name: String,
     pub path: String,
     pub role: String,
     pub tags: BTreeMap<String, String>,
+}
+
+/// Instance profiles: those below a path, and those with these names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profiles {
+    pub path: String,
+    pub names: Vec<String>,
+}
+
+/// A launch that is tried without launching.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    pub class: String,
+    /// What the trial depends on; its answer counts as long as that stays the same.
+    pub inputs: String,
+    pub template: LaunchTemplate,
+    pub instance_type: String,
+    /// One of them has to do.
+    pub subnet_ids: Vec<String>,
 }
 
 /// A launch: templates that must exist first, then one CreateFleet of type instant with a target
@@ -139,8 +191,15 @@ pub struct LaunchTemplate {
     pub connection_tracking: Option<ConnectionTracking>,
     /// `dedicated`, or `None` for shared hardware.
     pub tenancy: Option<String>,
+    /// Id of the placement group.
+    pub placement_group: Option<String>,
     /// `enabled` or `disabled`; `None` leaves EC2's default.
     pub nested_virtualization: Option<String>,
+    /// Nitro Enclaves.
+    pub enclave: bool,
+    pub reservation: ReservationUse,
+    /// `capacity-block`, `interruptible-capacity-reservation`, or `None` for plain capacity.
+    pub market: Option<&'static str>,
     pub metadata: MetadataOptions,
     pub block_devices: Vec<BlockDevice>,
     pub detailed_monitoring: bool,
@@ -151,6 +210,17 @@ pub struct LaunchTemplate {
     pub spot: bool,
     /// Tags of the template itself.
     pub template_tags: BTreeMap<String, String>,
+}
+
+/// How instances use reservations of capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ReservationUse {
+    /// As EC2 has it: any open one that fits.
+    #[default]
+    Any,
+    None,
+    /// This one, by id.
+    Target(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

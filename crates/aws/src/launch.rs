@@ -6,18 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine;
-use karpenter_api::ec2nodeclass::{AmiStatus, InstanceStorePolicy, MetadataOptions as ApiMetadata};
-use karpenter_api::{NodeClaim, RequirementSpec, Taint, labels as keys, taints};
+use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
+use karpenter_api::{NodeClaim, RequirementSpec, labels as keys};
 use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, NodeClassState, Offering, Price};
 use karpenter_core::requirements::{Requirement, Requirements};
-use karpenter_core::resources::PODS;
 use karpenter_core::{Cloud, Resources};
 
-use crate::call::{BlockDevice, Call, FleetConfig, Launch, LaunchKnowledge, LaunchTemplate, MetadataOptions, Override};
+use crate::Aws;
+use crate::call::{Call, FleetConfig, Launch, LaunchKnowledge, Override};
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
-use crate::{Aws, ami, hash_name};
+use crate::template::{Content, Shape};
 
 /// EC2 takes few overrides well; the cheapest of these are kept.
 const TYPES_MAX: usize = 60;
@@ -71,11 +70,11 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, L
     }
     candidates.retain(|candidate| !candidate.offerings.is_empty());
     let spot = capacity_type == CapacityType::Spot;
-    let templates = Templates { aws, claim, class, cluster, capacity_type };
+    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
     let uid = claim.metadata.uid.clone().unwrap_or_default();
     let name = claim.metadata.name.clone().unwrap_or_default();
-    let mut tags = templates.tags();
+    let mut tags = templates.content().tags();
     tags.insert(keys::TAG_NODECLAIM.to_owned(), name.clone());
     tags.insert(keys::TAG_NODECLAIM_UID.to_owned(), uid.clone());
     Ok(Call::Launch(Box::new(Launch {
@@ -181,15 +180,29 @@ struct Templates<'a> {
     aws: &'a Aws,
     claim: &'a NodeClaim,
     class: &'a Class,
+    status: &'a Ec2NodeClassStatus,
     cluster: &'a Cluster,
     capacity_type: CapacityType,
 }
 
 impl Templates<'_> {
-    /// One template per image and number of pods; each type goes with the first image that fits it.
+    fn content(&self) -> Content<'_> {
+        Content {
+            settings: &self.aws.settings,
+            class: self.class,
+            status: self.status,
+            cluster: self.cluster,
+            claim: Some(self.claim),
+            capacity_type: self.capacity_type,
+            tenancy: "default",
+        }
+    }
+
+    /// One template per image and shape; each type goes with the first image that fits it.
     fn configs(&self, candidates: &[Candidate], amis: &[AmiStatus]) -> Result<Vec<FleetConfig>, LaunchProblem> {
         let subnets = self.subnets();
-        let mut groups: BTreeMap<(usize, i64), Vec<Override>> = BTreeMap::new();
+        let content = self.content();
+        let mut groups: BTreeMap<(usize, Shape), Vec<Override>> = BTreeMap::new();
         for candidate in candidates {
             let fits = |ami: &AmiStatus| image_fits(ami, &candidate.row.requirements);
             let Some(image) = amis.iter().position(fits) else {
@@ -204,7 +217,7 @@ impl Templates<'_> {
                     priority: None,
                 })
             });
-            let key = (image, candidate.row.capacity.get(PODS));
+            let key = (image, content.shape(&candidate.row.capacity));
             groups.entry(key).or_default().extend(overrides);
         }
         groups.retain(|_, overrides| !overrides.is_empty());
@@ -216,8 +229,8 @@ impl Templates<'_> {
         }
         groups
             .into_iter()
-            .map(|((image, pods), overrides)| {
-                let template = self.template(&amis[image], pods)?;
+            .map(|((image, shape), overrides)| {
+                let template = content.template(&amis[image], &shape)?;
                 Ok(FleetConfig { template, overrides })
             })
             .collect()
@@ -232,118 +245,9 @@ impl Templates<'_> {
         }
         best
     }
-
-    fn template(&self, image: &AmiStatus, max_pods: i64) -> Result<LaunchTemplate, LaunchProblem> {
-        let spec = &self.class.object.spec;
-        let status = self.class.object.status.as_ref();
-        let family = self.class.family();
-        let settings = &self.aws.settings;
-        let claim = &self.claim.spec;
-        let mut all_taints: Vec<Taint> = claim.taints.iter().chain(&claim.startup_taints).flatten().cloned().collect();
-        let unregistered = taints::unregistered();
-        all_taints.push(Taint { key: unregistered.key, value: None, effect: unregistered.effect, time_added: None });
-        let image_version = ami::image_version(spec, image.name.as_deref());
-        let bootstrap = ami::Bootstrap {
-            cluster_name: &settings.cluster_name,
-            endpoint: settings.cluster_endpoint.as_deref().unwrap_or(&self.cluster.endpoint),
-            ca: settings.cluster_ca.as_deref().unwrap_or(&self.cluster.certificate_authority),
-            service_cidr: self.cluster.service_ipv4_cidr.as_deref().or(self.cluster.service_ipv6_cidr.as_deref()),
-            labels: self.node_labels(),
-            taints: all_taints,
-            kubelet: spec.kubelet.clone().unwrap_or_default(),
-            max_pods,
-            raid0: spec.instance_store_policy == Some(InstanceStorePolicy::Raid0),
-            image_version: image_version.as_deref(),
-            custom: spec.user_data.as_deref(),
-        };
-        let user_data = ami::user_data(family, &bootstrap)
-            .map_err(|bad| LaunchProblem::Other { reason: "UserDataInvalid", message: bad.to_string() })?;
-        let tags = self.tags();
-        let mut template = LaunchTemplate {
-            name: String::new(),
-            image_id: image.id.clone(),
-            user_data: base64::engine::general_purpose::STANDARD.encode(user_data),
-            instance_profile: status.and_then(|s| s.instance_profile.clone()).unwrap_or_default(),
-            security_group_ids: status
-                .and_then(|s| s.security_groups.as_ref())
-                .into_iter()
-                .flatten()
-                .map(|group| group.id.clone())
-                .collect(),
-            associate_public_ip: spec.associate_public_ip_address,
-            metadata: metadata(&spec.metadata_options.clone().unwrap_or_default()),
-            block_devices: self.block_devices(),
-            detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
-            ipv6: self.cluster.service_ipv4_cidr.is_none() && self.cluster.service_ipv6_cidr.is_some(),
-            template_tags: tags.clone(),
-            tags,
-            spot: self.capacity_type == CapacityType::Spot,
-            ..LaunchTemplate::default()
-        };
-        template.name = format!("karpenter.k8s.aws/{}", hash_name(&format!("{template:?}")));
-        Ok(template)
-    }
-
-    /// What the kubelet registers with: the claim's labels and what this launch settles.
-    fn node_labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.claim.metadata.labels.clone().unwrap_or_default();
-        labels.insert(keys::CAPACITY_TYPE.to_owned(), self.capacity_type.as_str().to_owned());
-        labels.insert(keys::EC2_NODE_CLASS.to_owned(), self.class.name().to_owned());
-        labels
-    }
-
-    fn block_devices(&self) -> Vec<BlockDevice> {
-        let Some(mappings) = &self.class.object.spec.block_device_mappings else {
-            return ami::default_block_devices(self.class.family());
-        };
-        let small = |number: i64| i32::try_from(number).ok();
-        mappings
-            .iter()
-            .map(|mapping| {
-                let ebs = mapping.ebs.clone().unwrap_or_default();
-                let size = ebs.volume_size.as_deref().and_then(|text| karpenter_api::quantity::units(text).ok());
-                BlockDevice {
-                    device_name: mapping.device_name.clone().unwrap_or_default(),
-                    encrypted: ebs.encrypted,
-                    delete_on_termination: ebs.delete_on_termination,
-                    iops: ebs.iops.and_then(small),
-                    throughput: ebs.throughput.and_then(small),
-                    kms_key_id: ebs.kms_key_id,
-                    snapshot_id: ebs.snapshot_id,
-                    volume_size_gib: size.and_then(|bytes| small((bytes + (1 << 30) - 1) >> 30)),
-                    volume_type: ebs.volume_type,
-                    volume_initialization_rate: ebs.volume_initialization_rate,
-                }
-            })
-            .collect()
-    }
-
-    /// Tags of everything that is created for the claim. The user's cannot replace ours.
-    fn tags(&self) -> BTreeMap<String, String> {
-        let cluster = &self.aws.settings.cluster_name;
-        let pool = self.claim.metadata.labels.as_ref().and_then(|labels| labels.get(keys::NODEPOOL));
-        let mut tags = self.class.object.spec.tags.clone().unwrap_or_default();
-        tags.insert(format!("kubernetes.io/cluster/{cluster}"), "owned".to_owned());
-        tags.insert(keys::TAG_CLUSTER.to_owned(), cluster.clone());
-        tags.insert(keys::EC2_NODE_CLASS.to_owned(), self.class.name().to_owned());
-        tags.insert(keys::NODEPOOL.to_owned(), pool.cloned().unwrap_or_default());
-        tags
-    }
 }
 
-fn metadata(options: &ApiMetadata) -> MetadataOptions {
-    MetadataOptions {
-        http_endpoint: options.http_endpoint.clone().unwrap_or_else(|| "enabled".to_owned()),
-        http_protocol_ipv6: options.http_protocol_ipv6.clone(),
-        http_put_response_hop_limit: options
-            .http_put_response_hop_limit
-            .and_then(|n| i32::try_from(n).ok())
-            .unwrap_or(1),
-        http_tokens: options.http_tokens.clone().unwrap_or_else(|| "required".to_owned()),
-    }
-}
-
-fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
+pub(crate) fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
     ami.requirements.iter().all(|spec| {
         let values: BTreeSet<String> = spec.values.iter().flatten().cloned().collect();
         let found = of_type.get(&spec.key).filter(|found| !found.has_no_value());

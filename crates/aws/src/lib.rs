@@ -21,13 +21,20 @@ mod launch;
 mod outcome;
 mod polls;
 mod prices;
+mod profiles;
+mod repair;
+mod stamp;
+mod template;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
-use karpenter_core::cloud::{CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::cloud::{
+    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, RepairPolicy,
+};
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, conditions};
 
@@ -53,6 +60,15 @@ pub struct AwsSettings {
     pub vm_memory_overhead: f64,
     pub reserved_enis: i64,
     pub isolated_vpc: bool,
+    /// A class is not tried by dry run.
+    pub disable_dry_run: bool,
+    /// Feature gate ReservedCapacity.
+    pub reserved_capacity: bool,
+    /// Feature gate NodeClassCEL.
+    pub kubelet_expressions: bool,
+    /// Images and subnets are asked for no more often than this.
+    pub ami_refresh: SignedDuration,
+    pub subnet_refresh: SignedDuration,
 }
 
 /// An offering: capacity type, instance type, zone.
@@ -69,6 +85,7 @@ pub struct Aws {
     /// Refused offerings and until when.
     unavailable: BTreeMap<OfferingKey, Timestamp>,
     polled: polls::Polled,
+    profiles: profiles::Profiles,
     /// The catalogue by class, in the order EC2 lists types.
     rows: BTreeMap<String, Arc<[Arc<InstanceType>]>>,
     stale: bool,
@@ -84,6 +101,7 @@ impl Aws {
             cluster: None,
             unavailable: BTreeMap::new(),
             polled: polls::Polled::default(),
+            profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
             stale: false,
         }
@@ -122,6 +140,14 @@ impl Aws {
         Vec::new()
     }
 
+    /// A complete list of classes: what is not in it was deleted while nobody watched.
+    pub fn node_classes_listed(&mut self, names: &[String]) {
+        let gone: Vec<String> = self.classes.keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in &gone {
+            self.node_class_deleted(name);
+        }
+    }
+
     pub fn node_class_deleted(&mut self, name: &str) {
         self.classes.remove(name);
         self.rows.remove(name);
@@ -155,8 +181,9 @@ impl Aws {
             | Report::OnDemandPrices { .. }
             | Report::SpotPrices { .. } => {}
             Report::Subnets { class, generation, result } => {
-                self.stale = true;
-                self.learn(&class, generation, |known| known.learn_subnets(now, result));
+                let mut changed = false;
+                self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
+                self.stale |= changed;
             }
             Report::SecurityGroups { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_groups(now, result));
@@ -164,12 +191,33 @@ impl Aws {
             Report::Images { class, generation, result } => {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
-            Report::InstanceProfile { class, name, result } => {
+            Report::PlacementGroup { class, generation, result } => {
+                self.learn(&class, generation, |known| known.learn_placement(now, result));
+            }
+            Report::Reservations { class, generation, result } => {
+                self.learn(&class, generation, |known| known.learn_reservations(now, result));
+            }
+            Report::InstanceProfile { class, wanted, result } => {
                 let settings = self.settings.clone();
                 if let Some(known) = self.classes.get_mut(&class)
-                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == name)
+                    && known.managed_profile(&settings).is_some_and(|profile| profile.name == wanted)
                 {
                     known.learn_profile(now, result);
+                }
+            }
+            Report::InstanceProfiles { result } => {
+                if let Ok(listed) = result {
+                    self.profiles.learn(now, listed);
+                }
+            }
+            Report::InstanceProfileDeleted { name, result } => {
+                if result.is_ok() {
+                    self.profiles.deleted(&name);
+                }
+            }
+            Report::Validated { class, inputs, result } => {
+                if let Some(known) = self.classes.get_mut(&class) {
+                    known.learn_trial(now, inputs, result);
                 }
             }
             Report::ClassResourcesDeleted { class, result } => {
@@ -203,6 +251,7 @@ impl Aws {
 
     /// Brings the catalogue up to date; called once per turn, before decisions.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Observation> {
+        self.profiles.note(self.classes.values(), now);
         let before = self.unavailable.len();
         self.unavailable.retain(|_, until| *until > now);
         self.stale |= self.unavailable.len() != before;
@@ -325,6 +374,10 @@ impl Cloud for Aws {
         let mut filters = self.owned();
         filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
         Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+    }
+
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &repair::POLICIES
     }
 
     fn terminate(&self, provider_id: &str) -> Call {

@@ -7,9 +7,9 @@ use karpenter_core::fact::About;
 use karpenter_core::{Decision, Fact, World, conditions};
 use serde_json::json;
 
-use crate::Aws;
 use crate::call::{Call, Filters};
 use crate::class::Class;
+use crate::{Aws, stamp};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -49,6 +49,7 @@ impl Aws {
                 self.keep(world, class, now, &mut decision);
             }
         }
+        self.clean_profiles(world, now, &mut decision);
         if let Some(until) = self.unavailable.values().min() {
             decision.wake(*until);
         }
@@ -56,7 +57,10 @@ impl Aws {
     }
 
     fn lists(&self, world: &World, now: Timestamp, decision: &mut Decision<Call>) {
-        let instances = if self.polled.instance_runs < FIRST_RUNS { INSTANCES_FIRST } else { INSTANCES_EVERY };
+        // A node that ends and does not answer may have lost its instance: its end waits for this list.
+        let awaited = || world.nodes.values().any(|node| node.is_deleting() && !node.is_ready());
+        let often = self.polled.instance_runs < FIRST_RUNS || awaited();
+        let instances = if often { INSTANCES_FIRST } else { INSTANCES_EVERY };
         let mut ask = |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| match at
             .and_then(|at| at.checked_add(every).ok())
             .filter(|next| *next > now)
@@ -92,8 +96,7 @@ impl Aws {
     /// A class in use: finalizer and hash, polls, status.
     fn keep(&self, world: &World, class: &Class, now: Timestamp, decision: &mut Decision<Call>) {
         let subject = format!("EC2NodeClass/{}", class.name());
-        if let Some(write) = stamp(class, self.cluster_ca()) {
-            decision.kube(world, now, ActionKey::new(subject, "write"), write);
+        if stamp::stamp(world, class, self.cluster_ca(), now, decision) {
             return;
         }
         let kubernetes = self.cluster().map(|cluster| cluster.version.as_str());
@@ -104,7 +107,23 @@ impl Aws {
         if let Some(next) = next {
             decision.wake(next);
         }
-        let status = class.status(&self.settings, self.cluster(), now);
+        let draft = class.draft(&self.settings, self.cluster(), now);
+        let trial = self.trial(world, class, &draft);
+        let inputs = trial.as_ref().map(|trial| trial.inputs.clone());
+        if let Some(trial) = trial {
+            match class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
+                Some(until) => decision.wake(until),
+                None => {
+                    decision.cloud(
+                        world,
+                        now,
+                        ActionKey::new(subject.clone(), "validate"),
+                        Call::Validate(Box::new(trial)),
+                    );
+                }
+            }
+        }
+        let status = class.status(&self.settings, self.cluster(), draft, inputs.as_deref(), now);
         if class.object.status.as_ref() != Some(&status) {
             let patch = json!({
                 "metadata": { "resourceVersion": class.object.metadata.resource_version },
@@ -149,7 +168,7 @@ impl Aws {
             ];
             let call = Call::DeleteClassResources {
                 class: class.name().to_owned(),
-                profile: class.managed_profile(&self.settings).filter(|_| !self.settings.isolated_vpc).map(|p| p.name),
+                profiles: (!self.settings.isolated_vpc).then(|| self.profiles_of(class)),
                 template_filters: template_filters.into_iter().collect(),
             };
             decision.cloud(world, now, ActionKey::new(subject, "clean"), call);
@@ -167,34 +186,6 @@ impl Aws {
     }
 }
 
-/// Finalizer and hash annotations, if they are not as they should be. There is no hash before the CA is known: a wrong
-/// one would make every node look drifted.
-fn stamp(class: &Class, cluster_ca: Option<&str>) -> Option<KubeWrite> {
-    let meta = &class.object.metadata;
-    let hash = cluster_ca.map(|ca| karpenter_api::hash::ec2_node_class_hash(&class.object, ca));
-    let version = karpenter_api::hash::EC2_NODE_CLASS_HASH_VERSION;
-    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
-    let finalizers = meta.finalizers.clone().unwrap_or_default();
-    let held = finalizers.iter().any(|f| f == keys::EC2_NODE_CLASS_FINALIZER);
-    let current = hash.as_deref().is_none_or(|hash| {
-        annotation(keys::EC2_NODE_CLASS_HASH) == Some(hash)
-            && annotation(keys::EC2_NODE_CLASS_HASH_VERSION) == Some(version)
-    });
-    if held && current {
-        return None;
-    }
-    let mut all = finalizers;
-    if !held {
-        all.push(keys::EC2_NODE_CLASS_FINALIZER.to_owned());
-    }
-    let mut patch = json!({ "metadata": { "finalizers": all, "resourceVersion": meta.resource_version } });
-    if let Some(hash) = hash {
-        patch["metadata"]["annotations"] =
-            json!({ keys::EC2_NODE_CLASS_HASH: hash, keys::EC2_NODE_CLASS_HASH_VERSION: version });
-    }
-    Some(KubeWrite::Patch { object: reference(class), part: Part::Main, patch })
-}
-
 fn about(class: &Class) -> About {
     About {
         kind: "EC2NodeClass",
@@ -204,6 +195,6 @@ fn about(class: &Class) -> About {
     }
 }
 
-fn reference(class: &Class) -> ObjectRef {
+pub(crate) fn reference(class: &Class) -> ObjectRef {
     ObjectRef::cluster(WriteKind::Ec2NodeClass, class.name(), class.object.metadata.uid.clone())
 }

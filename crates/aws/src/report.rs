@@ -39,9 +39,34 @@ pub enum Report {
         generation: i64,
         result: Result<Images, CallError>,
     },
+    /// The group, or that there is none.
+    PlacementGroup {
+        class: String,
+        generation: i64,
+        result: Result<Option<PlacementGroup>, CallError>,
+    },
+    Reservations {
+        class: String,
+        generation: i64,
+        result: Result<Vec<CapacityReservation>, CallError>,
+    },
+    /// The profile that was asked for, and the name of the one that holds the role.
     InstanceProfile {
         class: String,
+        wanted: String,
+        result: Result<String, CallError>,
+    },
+    InstanceProfiles {
+        result: Result<Vec<InstanceProfileInfo>, CallError>,
+    },
+    InstanceProfileDeleted {
         name: String,
+        result: Result<(), CallError>,
+    },
+    /// Which operation refused says the error.
+    Validated {
+        class: String,
+        inputs: String,
         result: Result<(), CallError>,
     },
     ClassResourcesDeleted {
@@ -82,7 +107,13 @@ impl Report {
             Self::Subnets { result, .. } => result.as_ref().err(),
             Self::SecurityGroups { result, .. } => result.as_ref().err(),
             Self::Images { result, .. } => result.as_ref().err(),
-            Self::InstanceProfile { result, .. } | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
+            Self::PlacementGroup { result, .. } => result.as_ref().err(),
+            Self::Reservations { result, .. } => result.as_ref().err(),
+            Self::InstanceProfile { result, .. } => result.as_ref().err(),
+            Self::InstanceProfiles { result } => result.as_ref().err(),
+            Self::InstanceProfileDeleted { result, .. }
+            | Self::Validated { result, .. }
+            | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
             Self::Launch { result, .. } => result.as_ref().err(),
             Self::Terminate { result, .. } => result.as_ref().err(),
@@ -119,6 +150,13 @@ pub struct Cluster {
     pub service_ipv6_cidr: Option<String>,
     /// e.g. `1.36`
     pub version: String,
+}
+
+impl Cluster {
+    /// The range of service addresses, IPv4 before IPv6.
+    pub fn service_cidr(&self) -> Option<&str> {
+        self.service_ipv4_cidr.as_deref().or(self.service_ipv6_cidr.as_deref())
+    }
 }
 
 /// The fields of DescribeInstanceTypes that labels and capacity are computed from.
@@ -198,6 +236,40 @@ pub struct SecurityGroup {
     pub id: String,
     pub name: String,
     pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PlacementGroup {
+    pub id: String,
+    pub name: String,
+    /// `cluster`, `partition` or `spread`.
+    pub strategy: String,
+    pub partitions: Option<i32>,
+    /// `rack` or `host`; empty unless the strategy is `spread`.
+    pub spread_level: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct CapacityReservation {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub owner: String,
+    /// `open` or `targeted`.
+    pub match_criteria: String,
+    /// `default` or `capacity-block`.
+    pub kind: String,
+    pub interruptible: bool,
+    pub ends: Option<Timestamp>,
+    /// Instances it has room for now.
+    pub available: i64,
+    pub total: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InstanceProfileInfo {
+    pub name: String,
+    pub created: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -25,6 +25,9 @@ impl ActionKey {
     }
 }
 
+/// The verb of [`KubeWrite::create`].
+pub(crate) const CREATE: &str = "create";
+
 impl fmt::Display for ActionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verb, self.subject)
@@ -102,4 +105,14 @@ pub enum KubeWrite {
     Delete { object: ObjectRef, grace_period_seconds: Option<u32> },
     /// `POST pods/eviction` (policy/v1), with the UID as precondition.
     Evict { object: ObjectRef },
+}
+
+impl KubeWrite {
+    /// The creation of a claim, and its key.
+    pub(crate) fn create(claim: &NodeClaim) -> (ActionKey, Self) {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        let key = ActionKey::new(format!("NodeClaim/{name}"), CREATE);
+        let object = ObjectRef::cluster(WriteKind::NodeClaim, name, None);
+        (key, Self::Create { object, claim: Box::new(claim.clone()) })
+    }
 }

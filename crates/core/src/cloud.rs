@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use karpenter_api::{NodeClaim, NodePool};
+use jiff::SignedDuration;
+use karpenter_api::{NodeClaim, NodeClassRef, NodePool, labels};
 
 use crate::resources::Resources;
 use crate::{Requirements, Timestamp};
@@ -69,6 +70,29 @@ pub struct InstanceType {
     /// capacity − kube-reserved − system-reserved − eviction thresholds, never negative.
     pub allocatable: Resources,
     pub offerings: Vec<Offering>,
+}
+
+/// The NodeClasses that a cloud knows; claims of other kinds are somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeClassKind {
+    pub group: &'static str,
+    pub kind: &'static str,
+    /// The label that names the class on claims and nodes.
+    pub label: &'static str,
+}
+
+impl NodeClassKind {
+    pub fn is_of(self, class: &NodeClassRef) -> bool {
+        class.group == self.group && class.kind == self.kind
+    }
+}
+
+/// A condition of a node that is not to be borne for longer than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairPolicy {
+    pub condition: &'static str,
+    pub status: &'static str,
+    pub toleration: SignedDuration,
 }
 
 /// Readiness of a NodeClass, as its status says (never as we wish).
@@ -175,6 +199,10 @@ pub trait Cloud {
 
     fn node_class(&self, name: &str) -> NodeClassState;
 
+    fn node_class_kind(&self) -> NodeClassKind {
+        NodeClassKind { group: "karpenter.k8s.aws", kind: "EC2NodeClass", label: labels::EC2_NODE_CLASS }
+    }
+
     /// What can be bought for this NodePool, cheapest or not, available or not. Cheap to call:
     /// the rows are shared.
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem>;
@@ -189,4 +217,14 @@ pub trait Cloud {
     fn find(&self, claim: &NodeClaim) -> Self::Call;
 
     fn terminate(&self, provider_id: &str) -> Self::Call;
+
+    /// Names of what the cloud still has to find out before the node of a claim may take pods.
+    fn registration_hooks(&self, _claim: &NodeClaim) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Which conditions say that a node is broken.
+    fn repair_policies(&self) -> &[RepairPolicy] {
+        &[]
+    }
 }

@@ -39,6 +39,11 @@ pub fn set(
     }
 }
 
+/// Takes a condition away, if it is there.
+pub fn clear(list: &mut Vec<Condition>, condition: &str) {
+    list.retain(|known| known.type_ != condition);
+}
+
 /// The conditions whose status is another than before. One that was not there before has not turned.
 pub fn turned(object: &About, before: Option<&[Condition]>, after: Option<&[Condition]>) -> Vec<Fact> {
     let turned = after.unwrap_or_default().iter().filter_map(|new| {

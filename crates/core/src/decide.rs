@@ -83,7 +83,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         return decision;
     }
     decision.merge(nodepool::decide(world, cloud, now));
-    decision.merge(lifecycle::decide(world, cloud, now));
+    decision.merge(lifecycle::decide(world, cloud, settings, now));
     decision.merge(provision::decide(world, cloud, settings, now));
     decision
 }

@@ -1,6 +1,7 @@
 //! What happened or was decided, for people: each fact becomes a log line, metrics and perhaps an
 //! event in the shell's `telemetry`, never a branch here.
 
+use crate::Timestamp;
 use crate::cloud::Price;
 use crate::provision::Verdict;
 
@@ -91,6 +92,13 @@ pub enum Fact {
         home: Home,
         reason: &'static str,
     },
+    /// Its node was broken for too long.
+    ClaimUnhealthy {
+        claim: About,
+        home: Home,
+        condition: &'static str,
+        image: String,
+    },
     ClaimTerminated {
         claim: About,
         home: Home,
@@ -105,6 +113,13 @@ pub enum Fact {
         pod: About,
         node: String,
         reason: String,
+    },
+    /// It would not have ended before its node's deadline, and was deleted (event `Disrupted`).
+    PodExpelled {
+        pod: About,
+        node: String,
+        reason: String,
+        deadline: Timestamp,
     },
     /// event `FailedDraining`
     DrainBlocked {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use karpenter_api::{NodeClaim, NodePool};
 use serde_json::Value;
@@ -26,6 +26,7 @@ pub enum Kind {
     PersistentVolume,
     StorageClass,
     CsiNode,
+    VolumeAttachment,
     Namespace,
     PodDisruptionBudget,
     Service,
@@ -36,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that are always watched.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Pod,
         Kind::Node,
         Kind::NodePool,
@@ -47,6 +48,7 @@ impl Kind {
         Kind::PersistentVolume,
         Kind::StorageClass,
         Kind::CsiNode,
+        Kind::VolumeAttachment,
         Kind::Namespace,
         Kind::PodDisruptionBudget,
     ];
@@ -66,6 +68,7 @@ pub enum Object {
     PersistentVolume(Box<PersistentVolume>),
     StorageClass(Box<StorageClass>),
     CsiNode(Box<CSINode>),
+    VolumeAttachment(Box<VolumeAttachment>),
     Namespace(Box<Namespace>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Selecting(Box<Selecting>),

@@ -14,6 +14,8 @@ pub struct Settings {
     pub batch_max: SignedDuration,
     pub preference_policy: PreferencePolicy,
     pub min_values_policy: MinValuesPolicy,
+    /// Nodes that are broken for long are replaced (feature gate `NodeRepair`).
+    pub node_repair: bool,
     /// Of pods that have none of their own; their selectors are derived from what selects the pod (`SCHEDULER_CONFIG`).
     pub default_spreads: Vec<TopologySpreadConstraint>,
 }
@@ -64,6 +66,7 @@ impl Default for Settings {
             batch_max: SignedDuration::from_secs(10),
             preference_policy: PreferencePolicy::default(),
             min_values_policy: MinValuesPolicy::default(),
+            node_repair: false,
             default_spreads: Vec::new(),
         }
     }

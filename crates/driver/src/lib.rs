@@ -17,7 +17,7 @@ use karpenter_api::Ec2NodeClass;
 use karpenter_aws::Aws;
 use karpenter_aws::call::Call;
 use karpenter_aws::report::Report;
-use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Object, Observation, Settings, World, decide};
+use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Kind, Object, Observation, Settings, World, decide};
 
 /// Writes to the API server at once; beyond that they are refused and decided again.
 pub const WRITES_MAX: usize = 256;
@@ -92,6 +92,9 @@ impl Machine {
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Vec<Fact> {
         match event {
             Event::Observed(observation) => {
+                if let Observation::Listed { kind: Kind::NodeClass, names } = &observation {
+                    self.aws.node_classes_listed(names);
+                }
                 self.world.apply(observation, now);
                 Vec::new()
             }

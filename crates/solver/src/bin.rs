@@ -127,6 +127,29 @@ pub(crate) fn values(problem: &Problem, types: &[&Choice], key: usize) -> usize 
     problem.layout.distinct(types.iter().map(|choice| &problem.types[choice.kind].row), key)
 }
 
+/// As few of these types, in their order, as reach `min_values`, if all of them do: each names a value that is wanted.
+pub(crate) fn needed<'a>(problem: &Problem, types: &[&'a Choice], min_values: &[(usize, usize)]) -> Vec<&'a Choice> {
+    let mut taken: Vec<&Choice> = Vec::new();
+    let mut left: Vec<(usize, usize, usize)> = min_values.iter().map(|(key, wanted)| (*key, *wanted, 0)).collect();
+    for choice in types {
+        left.retain(|(_, wanted, there)| there < wanted);
+        if left.is_empty() {
+            break;
+        }
+        taken.push(choice);
+        let mut helps = false;
+        for (key, _, there) in &mut left {
+            let now = values(problem, &taken, *key);
+            helps |= now > *there;
+            *there = now;
+        }
+        if !helps {
+            taken.pop();
+        }
+    }
+    taken
+}
+
 fn reached(problem: &Problem, types: &[&Choice], min_values: &[(usize, usize)]) -> bool {
     min_values.iter().all(|(key, wanted)| values(problem, types, *key) >= *wanted)
 }

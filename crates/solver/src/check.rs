@@ -1,6 +1,7 @@
 //! Is a solution legal? Recomputed from the problem alone, whoever made the solution.
 
 use crate::problem::Problem;
+use crate::row::Row;
 use crate::solution::{Place, Solution};
 
 /// What is wrong with a solution.
@@ -18,6 +19,8 @@ pub enum Illegal {
     Port { pod: usize },
     /// More nodes of reserved capacity than are left.
     OverReservation(usize),
+    /// The types on a claim's list name fewer values of a key than its pool wants.
+    MinValues { claim: usize, key: usize },
     /// A pool grew beyond its limit of a resource.
     OverLimit { pool: usize, resource: usize },
 }
@@ -47,9 +50,11 @@ impl Solution {
                     (&claim.row, &problem.pools[claim.pool].taints, problem.nodes.len() + at)
                 }
             };
+            let is_node = matches!(place, Place::Node(_));
+            let meets = |of: &Row| if is_node { row.is_within(of) } else { problem.layout.intersects(row, of) };
             let allowed = class.alternatives.iter().any(|of| {
-                problem.layout.intersects(row, &of.row)
-                    && (of.homes.is_empty() || of.homes.iter().any(|home| problem.layout.intersects(row, home)))
+                meets(&of.row)
+                    && (of.homes.is_empty() || of.homes.iter().any(meets))
                     && taints.iter().all(|taint| of.tolerates[*taint])
             });
             if !allowed {
@@ -88,6 +93,14 @@ impl Solution {
             }
             if claim.types.is_empty() || claim.price == u64::MAX {
                 return Err(Illegal::ClaimUnbuyable(at));
+            }
+            for (number, (key, wanted)) in pool.min_values.iter().enumerate() {
+                let held = claim.min_values.get(number).map_or(0, |(_, held)| *held);
+                let rows = claim.types.iter().map(|kind| &problem.types[*kind].row);
+                let there = problem.layout.distinct(rows, *key);
+                if there < held || (held < *wanted && !problem.relax_min_values) {
+                    return Err(Illegal::MinValues { claim: at, key: *key });
+                }
             }
             for (resource, limit) in limits[claim.pool].iter_mut().enumerate() {
                 let most = claim.types.iter().map(|kind| problem.types[*kind].capacity[resource]).max().unwrap_or(0);

@@ -12,9 +12,9 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use crate::bin::{Bin, Open, values};
+use crate::bin::{Bin, Open, needed, values};
 use crate::plan::Suggestion;
-use crate::problem::{Alternative, Class, Problem, Rule};
+use crate::problem::{Alternative, Class, Pool, Problem, Rule};
 use crate::row::{Layout, Row};
 use crate::shape::{Choice, RowId, Shape, ShapeId, Shapes, holds};
 use crate::topology::{Counts, Fit};
@@ -128,25 +128,34 @@ impl<'p> Packer<'p> {
         }
     }
 
-    /// Bins that the plan would like to buy: shape, type, and how many pods of which demand.
-    pub(crate) fn suggest(&mut self, suggestion: Suggestion) {
-        self.planned = vec![Vec::new(); suggestion.demands];
+    /// Bins that the plan would like to buy: shape, type, and how many pods of which demand. Says whether the limits of
+    /// their pools can pay for all of them; if not, those are bought that a pod asks for first.
+    pub(crate) fn suggest(&mut self, suggestion: Suggestion) -> bool {
+        self.planned = vec![Vec::new(); suggestion.demands.len()];
+        self.cursors.values_mut().for_each(|cursors| cursors.planned = 0);
+        let limits = self.limits.clone();
+        let mut whole = true;
         for (shape, meant, hold, slots) in suggestion.bins {
+            let requests = planned_requests(self.problem.resources(), &suggestion.demands, &slots);
+            let open = self.open_for(shape, &requests, Some(meant), hold);
+            let pool = self.shapes.get(shape).pool;
+            whole &= self.may_open(pool, &open);
+            self.pay(pool, &open);
             for (demand, _) in &slots {
                 self.planned[*demand].push(self.bins.len());
             }
-            let at = self.shapes.get(shape).pool;
-            let pool = &self.problem.pools[at];
-            let open = Open {
-                shape,
-                meant: Some(meant),
-                hold,
-                most: self.at_most(at, meant.kind),
-                min_values: pool.min_values.clone(),
-                min_values_relaxed: false,
-            };
             self.bins.push(Bin::to_buy(self.problem, open, slots));
         }
+        // They are charged when they are bought.
+        self.limits = limits;
+        whole
+    }
+
+    /// What the planned bins from number `from` on that are bought were to cost.
+    pub(crate) fn planned_price(&self, from: usize) -> u64 {
+        let bought = self.bins[from..].iter().filter(|bin| !bin.pods.is_empty()).filter_map(|bin| bin.open.as_ref());
+        let prices = bought.filter(|open| open.hold.is_none()).filter_map(|open| Some(open.meant?.price));
+        prices.fold(0, u64::saturating_add)
     }
 
     /// Places on existing nodes what fits there as its first alternative asks.
@@ -160,8 +169,9 @@ impl<'p> Packer<'p> {
     }
 
     /// Places pods where the plan has slots for them. Pods with rules take whatever place they find,
-    /// since the next of them depends on it; the others wait, so as not to take planned room.
-    pub(crate) fn fill_planned(&mut self) {
+    /// since the next of them depends on it; the others wait, so as not to take planned room. Unless this is the `last`
+    /// plan, nobody buys a node that is in none.
+    pub(crate) fn fill_planned(&mut self, last: bool) {
         for pod in 0..self.problem.pods.len() {
             let class = self.problem.pods[pod];
             if self.bin_of[pod].is_some() || self.demand_of[class].is_empty() {
@@ -171,7 +181,18 @@ impl<'p> Packer<'p> {
             if free {
                 self.search(pod, class, 0, List::Planned);
             } else {
-                self.place(pod, class);
+                self.place(pod, class, last);
+            }
+        }
+    }
+
+    /// Places pods without rules of their own beside those that are placed.
+    pub(crate) fn fill_opened(&mut self) {
+        for pod in 0..self.problem.pods.len() {
+            let class = self.problem.pods[pod];
+            let alternatives = &self.problem.classes[class].alternatives;
+            if self.bin_of[pod].is_none() && alternatives.first().is_some_and(|of| of.rules.is_empty()) {
+                self.search(pod, class, 0, List::Opened);
             }
         }
     }
@@ -190,7 +211,7 @@ impl<'p> Packer<'p> {
                 if stuck[class] == placed {
                     return true;
                 }
-                let found = self.place(*pod, class);
+                let found = self.place(*pod, class, true);
                 if found {
                     placed += 1;
                 } else {
@@ -204,16 +225,19 @@ impl<'p> Packer<'p> {
         }
     }
 
-    fn place(&mut self, pod: usize, class: usize) -> bool {
+    fn place(&mut self, pod: usize, class: usize, may_buy: bool) -> bool {
         for alternative in 0..self.ready[class].len() {
             if self.ready[class][alternative].exhausted {
                 continue;
             }
             let lists = [List::Nodes, List::Planned, List::Opened];
             if lists.into_iter().any(|list| self.search(pod, class, alternative, list))
-                || self.open(pod, class, alternative)
+                || (may_buy && self.open(pod, class, alternative))
             {
                 return true;
+            }
+            if !may_buy {
+                continue;
             }
             let of = &self.problem.classes[class].alternatives[alternative];
             self.ready[class][alternative].exhausted = of.rules.iter().all(|rule| match rule {
@@ -346,17 +370,17 @@ impl<'p> Packer<'p> {
         bin.fits_node(node, &class.requests)
             && domain.is_none_or(|(key, bit)| layout.has(&node.row, key, bit))
             && node.taints.iter().all(|taint| of.tolerates[*taint])
-            && layout.intersects(&node.row, &of.row)
-            && (of.homes.is_empty() || of.homes.iter().any(|home| layout.intersects(&node.row, home)))
+            && node.row.is_within(&of.row)
+            && (of.homes.is_empty() || of.homes.iter().any(|home| node.row.is_within(home)))
             && bin.can_attach(problem, node, class)
     }
 
-    /// Whether the rules allow the domains an existing node is in.
+    /// Whether the rules allow the domains an existing node is in, or may come to be in.
     fn settled_domains(&self, at: usize, class: usize, alternative: usize) -> bool {
         let of = &self.problem.classes[class].alternatives[alternative];
         let row = &self.problem.nodes[at].row;
-        let keys = self.ready[class][alternative].keys.iter();
-        keys.copied().all(|key| self.counts.domain_allows(of, key, self.problem.layout.single(row, key)))
+        let mut keys = self.ready[class][alternative].keys.iter().copied();
+        keys.all(|key| self.counts.allows(of, key, self.problem.layout.bits(row, key)))
     }
 
     /// The shape a bin to buy must take on for a pod; `bin`: the one it is in already, or a new one.
@@ -406,7 +430,7 @@ impl<'p> Packer<'p> {
         let of = &self.problem.classes[class].alternatives[alternative];
         let layout = &self.problem.layout;
         if let Some(bit) = layout.single(&self.shapes.get(shape).row, key) {
-            let fine = self.counts.domain_allows(of, key, Some(bit));
+            let fine = self.counts.allows(of, key, [bit]);
             return if fine { self.settle(bin, shape, class, alternative, from + 1) } else { None };
         }
         let row = &self.shapes.get(shape).row;
@@ -571,41 +595,67 @@ impl<'p> Packer<'p> {
             return None;
         }
         let limited = limits.iter().any(Option::is_some);
-        let mut open = Open {
-            shape,
-            meant: None,
-            hold,
-            most: None,
-            min_values: pool.min_values.clone(),
-            min_values_relaxed: false,
-        };
-        let fits = |choice: &&Choice| {
-            let within = self.within_limits(shape_ref.pool, choice.kind);
-            within && holds(self.problem, pool, **choice, &class.requests)
-        };
-        if limited || hold.is_some() {
+        let meant = if limited || hold.is_some() {
             // What it may become is charged to the limits: no more than the cheapest that is needed.
-            let meant = *shape_ref.types.iter().find(fits)?;
-            (open.meant, open.most) = (Some(meant), self.at_most(shape_ref.pool, meant.kind));
+            Some(
+                *shape_ref
+                    .types
+                    .iter()
+                    .find(|choice| self.can_become(pool, shape_ref.pool, choice, &class.requests))?,
+            )
+        } else {
+            None
+        };
+        Some(self.open_for(shape, &class.requests, meant, hold))
+    }
+
+    fn can_become(&self, pool: &Pool, pool_at: usize, choice: &Choice, requests: &[i64]) -> bool {
+        self.within_limits(pool_at, choice.kind) && holds(self.problem, pool, *choice, requests)
+    }
+
+    /// A node of this shape that is to hold `requests`, with what it may become at most where limits are charged with
+    /// that: the type that is meant, and those that `minValues` want beside it.
+    fn open_for(&self, shape: ShapeId, requests: &[i64], meant: Option<Choice>, hold: Option<usize>) -> Open {
+        let problem = self.problem;
+        let of = self.shapes.get(shape);
+        let pool = &problem.pools[of.pool];
+        let most = meant.and_then(|meant| self.at_most(of.pool, meant.kind));
+        let mut open =
+            Open { shape, meant, hold, most, min_values: pool.min_values.clone(), min_values_relaxed: false };
+        if open.min_values.is_empty() || !(problem.relax_min_values || open.most.is_some()) {
+            return open;
         }
-        if self.problem.relax_min_values && !open.min_values.is_empty() {
-            let within = |choice: &&Choice| fits(choice) && open.may_be(self.problem, choice);
-            let left: Vec<&Choice> = shape_ref.types.iter().filter(within).collect();
+        let fitting = of.types.iter().filter(|choice| self.can_become(pool, of.pool, choice, requests));
+        let fitting: Vec<&Choice> = meant.iter().chain(fitting).collect();
+        if problem.relax_min_values {
             for (key, wanted) in &mut open.min_values {
-                let there = values(self.problem, &left, *key);
+                let there = values(problem, &fitting, *key);
                 if there < *wanted {
                     *wanted = there;
                     open.min_values_relaxed = true;
                 }
             }
         }
-        Some(open)
+        if let Some(most) = &mut open.most {
+            let mut grown = most.to_vec();
+            for choice in needed(problem, &fitting, &open.min_values) {
+                for (grown, amount) in grown.iter_mut().zip(&problem.types[choice.kind].capacity) {
+                    *grown = (*grown).max(*amount);
+                }
+            }
+            *most = grown.into();
+        }
+        open
     }
 
     /// Whether its limits let a pool buy one more node of a type.
     pub(crate) fn within_limits(&self, pool: usize, kind: usize) -> bool {
-        let capacity = &self.problem.types[kind].capacity;
-        self.limits[pool].0.iter().zip(capacity).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
+        self.leave(pool, &self.problem.types[kind].capacity)
+    }
+
+    /// Whether a pool's limits leave so much.
+    fn leave(&self, pool: usize, amounts: &[i64]) -> bool {
+        self.limits[pool].0.iter().zip(amounts).all(|(limit, amount)| limit.is_none_or(|limit| *amount <= limit))
     }
 
     /// Whether the limits let a planned bin be bought, if it is not yet.
@@ -613,10 +663,12 @@ impl<'p> Packer<'p> {
         let bin = &self.bins[bin];
         let Some(open) = &bin.open else { return true };
         let pool = self.shapes.get(open.shape).pool;
-        !bin.pods.is_empty()
-            || (open.hold.is_none_or(|hold| self.reservations[hold] > 0)
-                && self.limits[pool].1.is_none_or(|left| left >= 1)
-                && open.meant.is_none_or(|meant| self.within_limits(pool, meant.kind)))
+        !bin.pods.is_empty() || (open.hold.is_none_or(|hold| self.reservations[hold] > 0) && self.may_open(pool, open))
+    }
+
+    /// Whether the limits of a pool pay for one more node like this.
+    fn may_open(&self, pool: usize, open: &Open) -> bool {
+        self.limits[pool].1.is_none_or(|left| left >= 1) && open.most.as_ref().is_none_or(|most| self.leave(pool, most))
     }
 
     fn put(&mut self, pod: usize, class: usize, bin_at: usize, shape: Option<ShapeId>) {
@@ -654,23 +706,35 @@ impl<'p> Packer<'p> {
 
     /// Speaks for what a node may become, at most, of its pool's limits.
     fn charge(&mut self, bin: usize) {
-        let Some(open) = &mut self.bins[bin].open else { return };
-        let pool = self.shapes.get(open.shape).pool;
-        let (limits, nodes_left) = &mut self.limits[pool];
-        if let Some(left) = nodes_left {
-            *left -= 1;
-        }
+        let Some(open) = self.bins[bin].open.clone() else { return };
+        self.pay(self.shapes.get(open.shape).pool, &open);
         if let Some(hold) = open.hold {
             self.reservations[hold] = self.reservations[hold].saturating_sub(1);
         }
-        let Some(meant) = open.meant.filter(|_| limits.iter().any(Option::is_some)) else { return };
-        let capacity = &self.problem.types[meant.kind].capacity;
-        for (limit, amount) in limits.iter_mut().zip(capacity) {
+    }
+
+    fn pay(&mut self, pool: usize, open: &Open) {
+        let (limits, nodes_left) = &mut self.limits[pool];
+        if let Some(left) = nodes_left {
+            *left = left.saturating_sub(1);
+        }
+        for (limit, amount) in limits.iter_mut().zip(open.most.iter().flat_map(|most| most.iter())) {
             if let Some(limit) = limit {
-                *limit -= amount;
+                *limit = limit.saturating_sub(*amount);
             }
         }
     }
+}
+
+/// What the pods ask for that a node is planned for.
+fn planned_requests(resources: usize, demands: &[Vec<i64>], slots: &[(usize, u32)]) -> Vec<i64> {
+    let mut sum = vec![0_i64; resources];
+    for (demand, pods) in slots {
+        for (sum, amount) in sum.iter_mut().zip(&demands[*demand]) {
+            *sum = sum.saturating_add(amount.saturating_mul(i64::from(*pods)));
+        }
+    }
+    sum
 }
 
 fn reserved(problem: &Problem, shapes: &mut Shapes<'_>) -> Rc<[Reserved]> {

@@ -95,6 +95,8 @@ pub struct Pool {
 /// A node that exists or is on its way.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Its labels. One on its way may still become any of what is allowed here: what is placed there must hold for all
+    /// of them, and nothing narrows them.
     pub row: Row,
     pub taints: Vec<usize>,
     pub available: Vec<i64>,
@@ -137,6 +139,8 @@ pub struct Counter {
     pub key: Option<usize>,
     /// Pods counted so far, by bit of the key.
     pub counts: Vec<u32>,
+    /// Pods on nodes that may come to be in any of several domains, or not to count: by each of these.
+    pub open: Vec<u32>,
     /// Pods counted so far, by existing node, for hostname.
     pub on_nodes: Vec<u32>,
     /// Domains that exist at all: bits of the key, ascending.
@@ -162,7 +166,7 @@ impl Filter {
     }
 
     /// Whether they do whatever becomes of what is still open in the row.
-    pub(crate) fn surely_passes(&self, row: &Row, taints: &[usize]) -> bool {
+    pub fn surely_passes(&self, row: &Row, taints: &[usize]) -> bool {
         (self.rows.is_empty() || self.rows.iter().any(|one| row.is_within(one)))
             && taints.iter().all(|taint| self.tolerates[*taint])
     }

@@ -149,6 +149,13 @@ impl Row {
         }
     }
 
+    /// Allows what `by` does as well.
+    pub fn widen(&mut self, by: &Self) {
+        for (word, more) in self.0.iter_mut().zip(&by.0) {
+            *word |= more;
+        }
+    }
+
     /// Whether everything it allows is allowed by `other`.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(own, other)| own & !other == 0)

@@ -1,8 +1,8 @@
 //! The answer: a place for every pod, and the nodes to buy.
 
-use crate::bin::{Bin, values};
+use crate::bin::{Bin, needed, values};
 use crate::pack::Packer;
-use crate::plan::{Planner, Suggestion};
+use crate::plan::{PLANS_MAX, Planner, Suggestion};
 use crate::problem::Problem;
 use crate::row::Row;
 use crate::shape::{Choice, holds};
@@ -11,8 +11,10 @@ use crate::verdict::{Explainer, Verdicts};
 /// A node keeps every type that holds its pods and costs at most so much more than the cheapest, in
 /// percent: room for the cloud to choose, at a price that the plan can bear.
 const DEARER_MAX_PERCENT: u64 = 50;
-/// It keeps so many even if they cost more.
+/// It keeps so many even if they cost more …
 const TYPES_MIN: usize = 20;
+/// … and no more than so many, unless `minValues` want more.
+const TYPES_MAX: usize = 600;
 
 /// Where a pod goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,8 @@ const AS_PLANNED_PERCENT: u64 = 125;
 
 /// Places every pod that can be placed.
 ///
-/// *Price* comes first: a plan of what to buy is followed as far as it is legal. It is weighed against nodes bought as
+/// *Price* comes first: a plan of what to buy is followed as far as it is legal, and made anew for what the limits of
+/// pools leave out of it, at most [`PLANS_MAX`] times. It is weighed against nodes bought as
 /// pods come, each filled as far as any type goes: fewest pods without a place, the most important first, then the
 /// lowest price, then the fewest nodes. Where pods differ in importance and some find no place, a packing strictly in
 /// their order is weighed as well: nothing in it is given to a pod that a more important one could have used.
@@ -100,15 +103,9 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     let planner = Planner::new(problem, &mut filled);
     let mut plan = planner.plan(&filled, PREMIUM);
     let price = plan.price;
-    let follow = |filled: &Packer<'p>, plan: Suggestion| {
-        let mut packer = filled.clone();
-        packer.suggest(plan);
-        packer.fill_planned();
-        Packed::new(packer)
-    };
     let daemons = problem.pools.iter().flat_map(|pool| pool.overheads.iter()).flatten().any(|amount| *amount > 0);
     if !daemons {
-        let planned = follow(&filled, plan);
+        let (planned, price) = follow(problem, &filled, plan, PREMIUM);
         let as_planned = planned.price <= price.saturating_mul(AS_PLANNED_PERCENT) / 100;
         let is_good = as_planned && planned.unplaced.iter().all(|pods| *pods == 0);
         return if is_good { planned } else { planned.or(Packed::new(filled)) };
@@ -116,14 +113,38 @@ fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {
     let plain = Packed::new(filled.clone());
     let nodes_max = plain.nodes * NODES_MAX_FACTOR;
     let mut premium = price / u64::try_from(plan.bins.len().max(1)).unwrap_or(u64::MAX) / PREMIUM_FIRST + PREMIUM;
+    let is_whole = plan.beyond == 0;
+    let mut paid = PREMIUM;
     for _ in 0..PREMIUM_STEPS {
-        if plan.bins.len() <= nodes_max {
+        let few = |nodes: usize| nodes <= nodes_max;
+        if few(plan.bins.len()) && (is_whole || few(follow(problem, &filled, plan.clone(), paid).0.nodes)) {
             break;
         }
-        plan = planner.plan(&filled, premium);
+        paid = premium;
+        plan = planner.plan(&filled, paid);
         premium = premium.saturating_mul(2);
     }
-    follow(&filled, plan).or(plain)
+    follow(problem, &filled, plan, paid).0.or(plain)
+}
+
+/// A packing that follows a plan, and what the plan costs. What limits or the number of demands leave out of it is planned
+/// anew, for what is left then: a pool's turn comes when the one before it is used up, and what fits beside the pods
+/// that are placed needs no plan.
+fn follow<'p>(problem: &'p Problem, filled: &Packer<'p>, plan: Suggestion, premium: u64) -> (Packed<'p>, u64) {
+    let mut packer = filled.clone();
+    let (mut plan, mut price) = (plan, 0_u64);
+    for round in 1..=PLANS_MAX {
+        let (bins, placed, beyond, whole_price) = (packer.bins.len(), packer.order.len(), plan.beyond, plan.price);
+        let is_last = packer.suggest(plan) && beyond == 0 || round == PLANS_MAX;
+        packer.fill_planned(is_last);
+        price = price.saturating_add(if is_last { whole_price } else { packer.planned_price(bins) });
+        if is_last || packer.order.len() == placed {
+            break;
+        }
+        packer.fill_opened();
+        plan = Planner::new(problem, &mut packer).plan(&packer, premium);
+    }
+    (Packed::new(packer), price)
 }
 
 /// Every pod that finds a place has one.
@@ -203,8 +224,8 @@ fn choices<'a>(packer: &'a Packer<'_>, bin: &'a Bin) -> Option<impl Iterator<Ite
     Some(within.filter(|choice| holds(packer.problem, pool, **choice, &bin.requests)))
 }
 
-/// How many of these types a node keeps.
-fn keep(problem: &Problem, all: &[&Choice], min_values: &[(usize, usize)]) -> usize {
+/// Which of these types a node keeps.
+fn keep<'a>(problem: &Problem, all: &[&'a Choice], min_values: &[(usize, usize)]) -> Vec<&'a Choice> {
     let price = all.first().map_or(0, |choice| choice.price);
     let dearest = price.saturating_add(price.saturating_mul(DEARER_MAX_PERCENT) / 100);
     let mut keep = all.partition_point(|choice| choice.price <= dearest).max(TYPES_MIN).min(all.len());
@@ -212,18 +233,31 @@ fn keep(problem: &Problem, all: &[&Choice], min_values: &[(usize, usize)]) -> us
     while keep < all.len() && !enough(keep) {
         keep += 1;
     }
-    keep
+    if keep <= TYPES_MAX {
+        return all[..keep].to_vec();
+    }
+    // Those that `minValues` cannot do without, then the cheapest.
+    let wanted: Vec<usize> = needed(problem, &all[..keep], min_values).iter().map(|choice| choice.kind).collect();
+    let mut others = TYPES_MAX.saturating_sub(wanted.len());
+    let mut kept = all[..keep].to_vec();
+    kept.retain(|choice| {
+        let is_wanted = wanted.contains(&choice.kind);
+        let stays = is_wanted || others > 0;
+        others -= usize::from(stays && !is_wanted);
+        stays
+    });
+    kept
 }
 
 fn claim(packer: &Packer<'_>, bin: &Bin) -> Option<Claim> {
     let open = bin.open.as_ref()?;
     let shape = packer.shapes.get(open.shape);
     let all: Vec<&Choice> = choices(packer, bin)?.collect();
-    let keep = keep(packer.problem, &all, &open.min_values);
+    let kept = keep(packer.problem, &all, &open.min_values);
     Some(Claim {
         pool: shape.pool,
         row: shape.row.clone(),
-        types: all[..keep].iter().map(|choice| choice.kind).collect(),
+        types: kept.iter().map(|choice| choice.kind).collect(),
         requests: bin.requests.clone(),
         pods: bin.pods.clone(),
         price: all.first()?.price,
@@ -263,7 +297,7 @@ impl Packer<'_> {
         let fits = |choice: &&Choice| holds(problem, &problem.pools[pool], **choice, &self.bins[at].requests);
         let all: Vec<&Choice> = shape.types.iter().filter(fits).collect();
         let mut grown = most.to_vec();
-        for choice in &all[..keep(problem, &all, &open.min_values)] {
+        for choice in keep(problem, &all, &open.min_values) {
             let capacity = &problem.types[choice.kind].capacity;
             let allowed = most.iter().zip(shares).map(|(most, share)| most.saturating_add(*share));
             if capacity.iter().zip(allowed).all(|(amount, allowed)| *amount <= allowed) {

@@ -24,10 +24,13 @@ pub(crate) struct Counts<'p> {
 impl<'p> Counts<'p> {
     pub(crate) fn new(problem: &'p Problem) -> Self {
         let count = |counter: &crate::problem::Counter| {
-            let total = if counter.key.is_some() { &counter.counts } else { &counter.on_nodes };
+            let at = |of: &[u32], bit: usize| of.get(bit).copied().unwrap_or(0);
+            let bits = 0..counter.counts.len().max(counter.open.len());
+            let by_bit: Vec<u32> = bits.map(|bit| at(&counter.counts, bit) + at(&counter.open, bit)).collect();
+            let total = if counter.key.is_some() { &by_bit } else { &counter.on_nodes };
             Count {
                 total: total.iter().map(|n| u64::from(*n)).sum(),
-                by_bit: counter.counts.clone(),
+                by_bit,
                 surely: counter.counts.clone(),
                 by_bin: counter.on_nodes.clone(),
             }
@@ -113,13 +116,13 @@ impl<'p> Counts<'p> {
         alternative.rules.iter().filter(of_key).all(|rule| matches!(rule, Rule::Apart { .. }))
     }
 
-    /// Whether the rules about `key` let a pod into the domain `bit`; `None`: a node that is in none.
-    pub(crate) fn domain_allows(&self, alternative: &Alternative, key: usize, bit: Option<usize>) -> bool {
-        match (self.domains(alternative, key), bit) {
-            (None, _) => true,
-            (Some(_), None | Some(Layout::ABSENT)) => self.allows_no_domain(alternative, key),
-            (Some(allowed), Some(bit)) => allowed.contains(&bit),
-        }
+    /// Whether the rules about `key` let a pod into each of these domains; [`Layout::ABSENT`] is a node that is in none.
+    pub(crate) fn allows(&self, alternative: &Alternative, key: usize, bits: impl IntoIterator<Item = usize>) -> bool {
+        let Some(allowed) = self.domains(alternative, key) else { return true };
+        bits.into_iter().all(|bit| match bit {
+            Layout::ABSENT => self.allows_no_domain(alternative, key),
+            bit => allowed.contains(&bit),
+        })
     }
 
     /// A pod was placed on a bin with this row.

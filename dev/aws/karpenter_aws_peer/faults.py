@@ -66,6 +66,9 @@ class Faults:
                     continue
                 if any(parameters.get(key) != value for key, value in fault.match.items()):
                     continue
+                # A dry run has no effect to spoil; a fault that is meant for it says so.
+                if parameters.get("DryRun") == "true" and "DryRun" not in fault.match:
+                    continue
                 if fault.count is not None:
                     fault.count -= 1
                     if fault.count <= 0:

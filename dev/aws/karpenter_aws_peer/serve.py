@@ -21,6 +21,7 @@ def serve(port: int, region: str, seed: str, exit_with_stdin: bool, kubeconfig: 
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    from . import iam
     from .ec2.response import install
     from .front import Front
     from .nodes.simulator import Simulator
@@ -38,6 +39,7 @@ def serve(port: int, region: str, seed: str, exit_with_stdin: bool, kubeconfig: 
     peer = Peer(region=region, seed=seed)
     peer.cluster.kubeconfig = kubeconfig
     install(peer)
+    iam.install(peer)
     plant(peer)
     server = make_server(
         "127.0.0.1", port, Front(peer, DomainDispatcherApplication(create_backend_app)), threaded=True, request_handler=Handler

@@ -97,3 +97,17 @@ def test_an_instance_lives_by_the_clock(aws: Any, fleet: Any) -> None:
     ec2.terminate_instances(InstanceIds=[instance_id])
     eventually(lambda: reaches("terminated"), "it ends")
     assert seen[0] == "unseen" and seen[-3:] == ["running", "shutting-down", "terminated"], seen
+
+
+def test_a_dry_run_meets_only_the_faults_that_are_meant_for_it(aws: Any) -> None:
+    ec2 = aws.client("ec2")
+
+    def code() -> str:
+        with pytest.raises(ClientError) as error:
+            ec2.describe_subnets(DryRun=True)
+        return error.value.response["Error"]["Code"]
+
+    aws.tell("fault", action="DescribeSubnets", kind="error", code="UnauthorizedOperation", count=None)
+    assert code() == "DryRunOperation"
+    aws.tell("fault", action="DescribeSubnets", kind="error", code="UnauthorizedOperation", match={"DryRun": "true"})
+    assert code() == "UnauthorizedOperation"

@@ -46,8 +46,17 @@ impl Aws {
 
     /// EC2's answer to a call, as XML.
     pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
-        let credential = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{}/ec2/aws4_request", self.region);
-        let fixed = [("Action", action), ("Version", "2016-11-15")];
+        self.query("ec2", "2016-11-15", action, parameters)
+    }
+
+    /// IAM's answer to a call, as XML.
+    pub fn iam(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("iam", "2010-05-08", action, parameters)
+    }
+
+    fn query(&self, service: &str, version: &str, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        let credential = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{}/{service}/aws4_request", self.region);
+        let fixed = [("Action", action), ("Version", version)];
         let answer = ureq::post(&self.endpoint)
             .header("Authorization", &credential)
             .send_form(fixed.into_iter().chain(parameters.iter().copied()));

@@ -15,6 +15,14 @@ use crate::part::ends;
 /// Longer than the controller's own patience with what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
+/// In 10⁶ bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub now: f64,
+    /// The most it ever was.
+    pub peak: f64,
+}
+
 /// A running controller; killed when dropped.
 #[derive(Debug)]
 pub struct Controller {
@@ -66,6 +74,17 @@ impl Controller {
             after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         // Linux tells them in hundredths of a second.
         Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Memory that is resident.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kibibytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+            number.with_context(|| format!("{name} is not in {status}"))
+        };
+        Ok(Memory { now: kibibytes("VmRSS:")? * 1024.0 / 1e6, peak: kibibytes("VmHWM:")? * 1024.0 / 1e6 })
     }
 
     /// A sample of `/metrics`, by its whole name: `name` or `name{label="value"}`.

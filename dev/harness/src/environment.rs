@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::aws::Aws;
@@ -20,6 +21,19 @@ const CLUSTER: &str = "dev";
 const SERVICE_ACCOUNT: &str = "kube-system/karpenter";
 /// The same, as the API server's audit log calls it.
 const USER: &str = "system:serviceaccount:kube-system:karpenter";
+
+/// A request of the controller, as the API server's audit log tells it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Verb and resource, such as `create pods/eviction`.
+    pub what: String,
+    /// Of the object.
+    pub name: String,
+    pub at: Timestamp,
+    pub answered: Timestamp,
+    /// HTTP status of the answer.
+    pub code: u64,
+}
 
 /// A control plane, AWS and the nodes of its instances. Dropped, it is gone with everything it wrote.
 #[derive(Debug)]
@@ -75,21 +89,31 @@ impl Environment {
 
     /// What the controller has written to the API server so far, by verb and resource; events aside.
     pub fn writes(&self) -> anyhow::Result<BTreeMap<String, usize>> {
-        let log = self.controlplane.data().join("logs/audit.log");
-        let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
         let mut counts = BTreeMap::new();
-        for line in text.lines().filter(|line| line.contains(USER)) {
-            // The last line may be half written.
-            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
-            let word = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            let (verb, resource) = (word("/verb"), word("/objectRef/resource"));
-            if word("/user/username") == USER && !matches!(verb, "get" | "list" | "watch") && resource != "events" {
-                let part = entry.pointer("/objectRef/subresource").and_then(Value::as_str);
-                let part = part.map(|part| format!("/{part}")).unwrap_or_default();
-                *counts.entry(format!("{verb} {resource}{part}")).or_default() += 1;
-            }
+        for write in self.written()? {
+            *counts.entry(write.what).or_default() += 1;
         }
         Ok(counts)
+    }
+
+    /// The same, one by one, in the order in which they were answered.
+    pub fn written(&self) -> anyhow::Result<Vec<Request>> {
+        let mut all = self.requests()?;
+        all.retain(|one| {
+            let verb = one.what.split(' ').next().unwrap_or_default();
+            !matches!(verb, "get" | "list" | "watch") && !one.what.ends_with(" events")
+        });
+        Ok(all)
+    }
+
+    /// Everything that the controller has asked of the API server.
+    pub fn requests(&self) -> anyhow::Result<Vec<Request>> {
+        let log = self.controlplane.data().join("logs/audit.log");
+        let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
+        // The last line may be half written.
+        let entries =
+            text.lines().filter(|line| line.contains(USER)).filter_map(|line| serde_json::from_str(line).ok());
+        Ok(entries.filter_map(|entry| request(&entry)).collect())
     }
 
     fn log(&self) -> PathBuf {
@@ -119,13 +143,36 @@ impl Environment {
 
     /// Starts the controller as its ServiceAccount.
     pub fn controller(&self, binary: &Path) -> anyhow::Result<Controller> {
-        Controller::start(&mut self.command(binary), self.log())
+        self.controller_by(&mut self.command(binary))
+    }
+
+    /// Starts the controller by a [`Environment::command`] with settings of its own.
+    pub fn controller_by(&self, command: &mut Command) -> anyhow::Result<Controller> {
+        Controller::start(command, self.log())
     }
 
     /// An administrator's kubeconfig, for kubectl beside it.
     pub fn kubeconfig(&self) -> anyhow::Result<String> {
         self.controlplane.kubeconfig()
     }
+}
+
+/// An entry of the audit log, if it is of the controller's.
+fn request(entry: &Value) -> Option<Request> {
+    let word = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (verb, resource) = (word("/verb"), word("/objectRef/resource"));
+    if word("/user/username") != USER {
+        return None;
+    }
+    let part = entry.pointer("/objectRef/subresource").and_then(Value::as_str);
+    let part = part.map(|part| format!("/{part}")).unwrap_or_default();
+    Some(Request {
+        what: format!("{verb} {resource}{part}"),
+        name: word("/objectRef/name").to_owned(),
+        at: word("/requestReceivedTimestamp").parse().ok()?,
+        answered: word("/stageTimestamp").parse().ok()?,
+        code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
+    })
 }
 
 /// Base64, standard alphabet, with padding (RFC 4648 section 4).

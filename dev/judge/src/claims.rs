@@ -180,7 +180,8 @@ fn requests(cluster: &Cluster, plan: &Plan, claim: &NodeClaim) -> Result<(), Cla
     let asked = amounts::of_api(claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
     let mut of_pods = Amounts::new();
     let name = claim.metadata.name.clone().unwrap_or_default();
-    for (key, _) in plan.places.iter().filter(|(_, target)| *target == Target::New(name.clone())) {
+    let own = |(key, target): &&(String, Target)| *target == Target::New(name.clone()) && !plan.late.contains(key);
+    for (key, _) in plan.places.iter().filter(own) {
         amounts::add(&mut of_pods, &cluster.pod(key).map(amounts::of_pod).unwrap_or_default());
     }
     if of_pods.is_empty() {

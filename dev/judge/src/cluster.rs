@@ -72,7 +72,7 @@ pub struct Cluster {
 pub enum Target {
     /// A node there is, or a claim that was launched before.
     Existing(String),
-    /// A claim of this round.
+    /// A claim of the plan.
     New(String),
 }
 
@@ -90,6 +90,8 @@ pub struct Plan {
     pub claims: Vec<NodeClaim>,
     /// Pods by `namespace/name`.
     pub places: Vec<(String, Target)>,
+    /// Of these, pods that came to a claim in a later round than that of the claim.
+    pub late: BTreeSet<String>,
     /// Pods without a place, with the line their event would have.
     pub verdicts: Vec<(String, String)>,
 }
@@ -101,22 +103,41 @@ impl Cluster {
 
     /// Shows the World everything and asks it for one round.
     pub fn plan(&self) -> Plan {
-        let start = Timestamp::UNIX_EPOCH;
-        let world = self.world(start);
-        let later = start.checked_add(SignedDuration::from_secs(10)).unwrap_or(start);
+        self.rounds(&[self.pods.iter().collect()])
+    }
+
+    /// As two rounds in quick succession: every other pod that waits comes when the first one's claims are planned and
+    /// no more than that.
+    pub fn plan_in_two(&self) -> Plan {
+        let (waiting, others): (Vec<&Pod>, Vec<&Pod>) = self.pods.iter().partition(|pod| pods::waits(pod));
+        let every_other = |from: usize| waiting.iter().copied().skip(from).step_by(2);
+        self.rounds(&[others.into_iter().chain(every_other(0)).collect(), every_other(1).collect()])
+    }
+
+    /// By round: the pods that come before it.
+    fn rounds(&self, pods: &[Vec<&Pod>]) -> Plan {
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut world = self.world(now);
         let settings =
             Settings { preference_policy: self.preferences, min_values_policy: self.min_values, ..Settings::default() };
         let catalogue = Catalogue(self.kinds.iter().map(|kind| Arc::new(kind.told())).collect());
-        let decision = provision::decide(&world, &catalogue, &settings, later);
         let mut plan = Plan::default();
-        for action in decision.actions {
-            if let Deed::Kube(KubeWrite::Create { claim, .. }) = action.deed {
-                plan.claims.push(*claim);
+        for pods in pods {
+            for pod in pods {
+                world.apply(Observation::Kube(Change::Applied(Object::Pod(Box::new((*pod).clone())))), now);
             }
-        }
-        for learned in decision.learned {
-            if let Observation::Planned(round) = learned {
-                plan.read(&round);
+            now = now.checked_add(SignedDuration::from_secs(10)).unwrap_or(now);
+            let decision = provision::decide(&world, &catalogue, &settings, now);
+            for learned in decision.learned {
+                if let Observation::Planned(round) = &learned {
+                    plan.read(round);
+                }
+                world.apply(learned, now);
+            }
+            for action in decision.actions {
+                if let Deed::Kube(KubeWrite::Create { claim, .. }) = action.deed {
+                    plan.claims.push(*claim);
+                }
             }
         }
         plan
@@ -142,22 +163,23 @@ impl Cluster {
         for daemon in &self.daemons {
             apply(Object::DaemonSet(Box::new(daemon.clone())));
         }
-        for pod in &self.pods {
-            apply(Object::Pod(Box::new(pod.clone())));
-        }
         world
     }
 }
 
 impl Plan {
+    /// Adds what another round decided. Whom it looked at again it tells anew.
     fn read(&mut self, round: &Round) {
         for (claim, pods) in &round.claims {
             self.places.extend(pods.iter().map(|pod| (pod.to_string(), Target::New(claim.clone()))));
         }
         for (pod, name) in &round.nominated {
-            self.places.push((pod.to_string(), Target::Existing(name.clone())));
+            let is_new = self.claims.iter().any(|claim| claim.metadata.name.as_ref() == Some(name));
+            let target = if is_new { Target::New(name.clone()) } else { Target::Existing(name.clone()) };
+            self.late.extend(is_new.then(|| pod.to_string()));
+            self.places.push((pod.to_string(), target));
         }
-        self.verdicts.extend(round.unschedulable.iter().map(|(pod, why)| (pod.to_string(), why.to_string())));
+        self.verdicts = round.unschedulable.iter().map(|(pod, why)| (pod.to_string(), why.to_string())).collect();
     }
 }
 

@@ -75,9 +75,7 @@ fn kind_for(cluster: &Cluster, plan: &Plan, pool: &NodePool, pod: &Pod) -> Optio
     let strict = cluster.min_values == MinValuesPolicy::Strict;
     for requirement in &pool.spec.template.spec.requirements {
         let Some(wanted) = requirement.min_values.filter(|_| strict) else { continue };
-        // Limits settle the type beforehand: whether enough others are left then is not obvious.
-        if !limits.is_empty() || !usize::try_from(wanted).is_ok_and(|n| n <= claims::distinct(&able, &requirement.key))
-        {
+        if !usize::try_from(wanted).is_ok_and(|n| n <= claims::distinct(&able, &requirement.key)) {
             return None;
         }
     }

@@ -8,12 +8,12 @@ use anyhow::Context;
 use serde_json::Value;
 
 /// The schema of a CRD's spec, with its parent, which says whether it is required.
-pub(super) fn spec(crd: &Value) -> anyhow::Result<&Value> {
+pub(crate) fn spec(crd: &Value) -> anyhow::Result<&Value> {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema").context("the CRD has no schema")
 }
 
 /// Every field of the spec.
-pub(super) fn fields(root: &Value) -> BTreeSet<String> {
+pub(crate) fn fields(root: &Value) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     nodes(&root["properties"]["spec"], "spec", &mut |path, _| {
         all.insert(path.to_owned());
@@ -22,7 +22,7 @@ pub(super) fn fields(root: &Value) -> BTreeSet<String> {
 }
 
 /// Every field that a value has, in the same words. A map's keys are fields as well; they do no harm.
-pub(super) fn used(value: &Value, path: &str, all: &mut BTreeSet<String>) {
+pub(crate) fn used(value: &Value, path: &str, all: &mut BTreeSet<String>) {
     if !value.is_null() {
         all.insert(path.to_owned());
     }

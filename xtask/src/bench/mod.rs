@@ -1,4 +1,4 @@
-//! `cargo xtask bench scheduling`: our scheduler and Karpenter's own on the same inputs, in one run, in one table.
+//! `cargo xtask bench drain`: see there. `cargo xtask bench scheduling`: our scheduler and Karpenter's own on the same inputs, in one run, in one table.
 //!
 //! ```text
 //! diverse, real ─▶ Input (a file) ─▶ karpenter-bench (ours)      ─▶ Measured ─▶ table, JSON
@@ -8,6 +8,7 @@
 
 mod bound;
 mod diverse;
+mod drain;
 mod real;
 mod report;
 mod sides;
@@ -29,6 +30,10 @@ pub(crate) enum Bench {
     /// Needs Rust and Go; the first run builds Karpenter's scheduler (minutes, once). Without --full the peer is spared the
     /// inputs on which it needs more than some minutes; ours runs on all of them.
     Scheduling(Scheduling),
+    /// Every node of a large cluster is deleted at once: evictions per second, requests and memory.
+    ///
+    /// Needs Rust, Go and Python, some minutes and some GB of memory for the control plane.
+    Drain(drain::Drain),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +78,10 @@ struct Case {
 type Make = Box<dyn Fn(&str) -> anyhow::Result<Input>>;
 
 pub(crate) fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
-    let Bench::Scheduling(wanted) = bench;
+    let wanted = match bench {
+        Bench::Scheduling(wanted) => wanted,
+        Bench::Drain(wanted) => return drain::run(root, wanted),
+    };
     let mut cases = diverse::cases();
     cases.extend(real::cases(root));
     let cases = chosen(cases, wanted.only.as_deref())?;
@@ -146,6 +154,7 @@ mod tests {
             ("trace-cpu", 1.15, usize::MAX),
             ("trace-whole-daemonsets", 1.88, 2 * 948),
             ("trace-cpu-daemonsets", 1.35, 2 * 51),
+            ("sizes-1000", 1.08, usize::MAX),
         ];
         let cases = real::cases(root);
         for (name, factor, nodes_max) in expected {
@@ -154,9 +163,34 @@ mod tests {
             let ours = karpenter_bench::run(&input).unwrap();
             let bound = bound::usd_per_hour(&input).unwrap();
             let ratio = ours.usd_per_hour / bound;
+            println!("{name}: {ratio:.4} times the bound, {} nodes, {:.2} s", ours.nodes, ours.seconds);
             assert!(ratio <= factor, "{name}: {} $/h, {ratio:.3} times the bound {bound:.2}", ours.usd_per_hour);
             assert!(ours.nodes <= nodes_max, "{name}: {} nodes", ours.nodes);
             assert_eq!(ours.unscheduled, 0, "{name}");
+        }
+    }
+
+    /// What a preferred pool cannot hold is planned as well for the next one as if that were the only one.
+    #[test]
+    fn plans_over_pools_near_their_limits_stay_near_the_bound() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let cases = real::cases(root);
+        let case = cases.iter().find(|case| case.name == "trace-cpu").unwrap();
+        let mut input = (case.make)("trace-cpu").unwrap();
+        let bound = bound::usd_per_hour(&input).unwrap();
+        let mut preferred = input.node_pools[0].clone();
+        preferred.metadata.name = Some("preferred".to_owned());
+        preferred.metadata.uid = Some("7a1e6f0c-0000-4000-8000-000000000005".to_owned());
+        preferred.spec.weight = Some(10);
+        input.node_pools.push(preferred);
+        for limit in ["3", "100", "1000", "5000"] {
+            let limits = serde_json::from_value(serde_json::json!({ "cpu": limit })).unwrap();
+            input.node_pools[1].spec.limits = Some(limits);
+            let ours = karpenter_bench::run(&input).unwrap();
+            let ratio = ours.usd_per_hour / bound;
+            println!("limit of {limit} cores: {ratio:.3} times the bound, {} nodes", ours.nodes);
+            assert!(ratio <= 1.15, "{limit}: {} $/h, {ratio:.3} times the bound {bound:.2}", ours.usd_per_hour);
+            assert_eq!(ours.unscheduled, 0, "{limit}");
         }
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use karpenter_api::NodePool;
 use karpenter_aws::report::{Gpu, InstanceTypeInfo, NetworkCard, NetworkInfo, Report, Subnet};
 use karpenter_aws::{Aws, AwsSettings};
-use karpenter_bench::{Input, PodGroup, TypeRow};
+use karpenter_bench::{Input, PodGroup, TypeRow, split_mix};
 use karpenter_core::Cloud;
 use serde_json::{Value, json};
 
@@ -35,7 +35,30 @@ pub(super) fn cases(root: &Path) -> Vec<Case> {
             });
         }
     }
+    let data = root.join("benches/data");
+    cases.push(Case {
+        name: format!("sizes-{SIZES}"),
+        heavy: false,
+        bounded: true,
+        make: Box::new(move |name| Ok(Input { pods: sizes()?, ..input(name, &data, true, false)? })),
+    });
     cases
+}
+
+/// Pods of so many different sizes, five of each.
+const SIZES: u32 = 1_000;
+
+/// Up to 8 cores, most of them small, with 1 to 8 GiB a core.
+fn sizes() -> anyhow::Result<Vec<PodGroup>> {
+    let drawn = |size: u32, salt: u64, below: u64| split_mix(u64::from(size) * 8 + salt) % below;
+    let group = |size: u32| {
+        let octave = 1_u64 << drawn(size, 1, 6);
+        let cpu = u32::try_from(125 * octave + drawn(size, 2, 125 * octave))?;
+        let memory = cpu * u32::try_from(1_024 + drawn(size, 3, 7 * 1_024))? / 1_000;
+        let template = serde_json::from_value(pod(json!({ "app": "sizes" }), cpu, memory, 0))?;
+        Ok(PodGroup { template, count: 5 })
+    };
+    (0..SIZES).map(group).collect()
 }
 
 fn input(name: &str, data: &Path, cpu_only: bool, daemons: bool) -> anyhow::Result<Input> {

@@ -23,6 +23,9 @@ pub(crate) use windows::release as windows_release;
 
 /// EC2's limit of decoded user data, in bytes.
 const USER_DATA_MAX: usize = 16_384;
+const FITS: &str = "at most 16384 bytes, EC2's limit";
+/// The condition's reason for user data beyond that.
+pub(crate) const USER_DATA_TOO_LARGE: &str = "UserDataSizeLimitExceeded";
 
 /// Everything a node must be told to join.
 #[derive(Clone, Debug)]
@@ -83,6 +86,13 @@ pub(crate) struct BadUserData {
     pub(crate) expected: &'static str,
 }
 
+impl BadUserData {
+    /// As a condition's reason.
+    pub(crate) fn reason(&self) -> &'static str {
+        if self.expected == FITS { USER_DATA_TOO_LARGE } else { "UserDataInvalid" }
+    }
+}
+
 /// The user data of an instance, as text.
 pub(crate) fn user_data(family: AmiFamily, bootstrap: &Bootstrap<'_>) -> Result<String, BadUserData> {
     let text = match family {
@@ -93,10 +103,7 @@ pub(crate) fn user_data(family: AmiFamily, bootstrap: &Bootstrap<'_>) -> Result<
         AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025 => windows::user_data(bootstrap),
     };
     if text.len() > USER_DATA_MAX {
-        return Err(BadUserData {
-            found: format!("{} bytes with our part", text.len()),
-            expected: "at most 16384 bytes, EC2's limit",
-        });
+        return Err(BadUserData { found: format!("{} bytes with our part", text.len()), expected: FITS });
     }
     Ok(text)
 }

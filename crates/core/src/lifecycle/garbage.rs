@@ -8,6 +8,7 @@ use karpenter_api::conditions as names;
 use super::{delete_claim, disrupted};
 use crate::action::ActionKey;
 use crate::cloud::{Instance, InstanceState};
+use crate::world::ClaimState;
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
 
 /// An instance younger than this may belong to a claim whose status is still being written.
@@ -21,7 +22,9 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
         orphan(world, cloud, instance, now, decision);
     }
     let listed: BTreeMap<&str, &Instance> = instances.iter().map(|i| (i.provider_id.as_str(), i)).collect();
-    for state in world.claims.values().filter(|state| !state.is_deleting()) {
+    let ours = cloud.node_class_kind();
+    let ours = |state: &&ClaimState| !state.is_deleting() && ours.is_of(&state.claim.spec.node_class_ref);
+    for state in world.claims.values().filter(ours) {
         let list = state.claim.status.as_ref().and_then(|status| status.conditions.as_deref());
         let Some(registered) = conditions::get(list, names::REGISTERED).filter(|c| c.status == "True") else {
             continue;

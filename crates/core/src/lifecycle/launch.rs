@@ -56,6 +56,8 @@ pub(super) fn decide<C: Cloud>(
     }
     let (state, now) = (stage.state, stage.now);
     match &state.launch {
+        // There is nothing to launch for.
+        LaunchState::Planned => {}
         LaunchState::Unknown => {
             if !world.flights.is_in_flight(&key(state)) {
                 decision.cloud(world, now, ActionKey::new(subject(state), "find"), cloud.find(&state.claim));

@@ -1,14 +1,10 @@
 //! Claims that do not become nodes in time are given up; their pods are planned anew.
 
-use jiff::SignedDuration;
 use karpenter_api::conditions as names;
 
 use super::{delete_claim, disrupted};
-use crate::world::ClaimState;
+use crate::world::{ClaimState, LAUNCH_TTL, REGISTRATION_TTL};
 use crate::{Decision, Timestamp, World, conditions};
-
-const LAUNCH_TTL: SignedDuration = SignedDuration::from_mins(5);
-const REGISTRATION_TTL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Returns true if the claim is given up.
 pub(super) fn decide<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {

@@ -1,22 +1,36 @@
 //! A NodeClaim's stages from launch to the last finalizer.
 //!
 //! ```text
-//! launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: disrupt · drain · end the instance
+//! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
+//! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, consistency in its status
 //! garbage: instances without a claim, claims without an instance
 //! ```
 //!
 //! Each stage reads the World and names the next write; nothing is remembered here. Rules and
 //! figures: Karpenter's documentation on disruption and NodeClaims.
 
+mod consistency;
+mod consolidatable;
+mod deadline;
 mod drain;
+mod ending;
+mod evict;
+mod expire;
 mod garbage;
+mod hydrate;
 mod initialize;
 mod launch;
 mod liveness;
 mod patch;
+mod pod_events;
 mod register;
+mod repair;
+mod restore;
 mod terminate;
+mod volumes;
+
+pub use evict::AT_ONCE as EVICTIONS_AT_ONCE;
 
 use karpenter_api::{NodeClaimStatus, conditions as names, labels};
 
@@ -24,30 +38,64 @@ use crate::action::{ActionKey, KubeWrite};
 use crate::conditions;
 use crate::fact::{About, Home};
 use crate::world::{ClaimState, NodeState};
-use crate::{Cloud, Decision, Fact, Timestamp, World};
+use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 
-pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C::Call> {
+pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
-    for state in world.claims.values() {
-        if state.is_deleting() {
+    let ours = cloud.node_class_kind();
+    for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
+        if state.is_planned() {
+            create(world, state, now, &mut decision);
+        } else if state.is_deleting() {
             terminate::claim(world, cloud, state, now, &mut decision);
         } else {
-            alive(world, cloud, state, now, &mut decision);
+            alive(world, cloud, settings, state, now, &mut decision);
         }
     }
-    for node in world.nodes.values().filter(|node| node.is_deleting()) {
-        terminate::node(world, cloud, node, now, &mut decision);
+    let mut queue = evict::Queue::default();
+    let is_ours = |node: &&NodeState| {
+        node.is_deleting()
+            && match world.claim_of(node) {
+                Some(claim) => ours.is_of(&claim.claim.spec.node_class_ref),
+                None => node.label(ours.label).is_some(),
+            }
+    };
+    for node in world.nodes.values().filter(is_ours) {
+        terminate::node(world, cloud, node, now, &mut queue, &mut decision);
     }
+    queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);
     decision
 }
 
+/// What its round asked for was not answered, or not to say that it is refused: it is asked for again.
+fn create<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) {
+    let (key, write) = KubeWrite::create(&state.claim);
+    decision.kube(world, now, key, write);
+}
+
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.
-fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp, decision: &mut Decision<C::Call>) {
-    if liveness::decide(world, state, now, decision) {
+fn alive<C: Cloud>(
+    world: &World,
+    cloud: &C,
+    settings: &Settings,
+    state: &ClaimState,
+    now: Timestamp,
+    decision: &mut Decision<C::Call>,
+) {
+    if expire::decide(world, state, now, decision) || liveness::decide(world, state, now, decision) {
         return;
     }
-    if let Some(metadata) = launch::metadata(state) {
+    if let Some(node) = node_of(world, state) {
+        if settings.node_repair && repair::decide(world, cloud, state, node, now, decision) {
+            return;
+        }
+        let kept = hydrate::node(cloud.node_class_kind(), state, node).or_else(|| restore::node(node));
+        if let Some(write) = kept {
+            decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "keep"), write);
+        }
+    }
+    if let Some(metadata) = launch::metadata(state).or_else(|| hydrate::claim(cloud.node_class_kind(), state)) {
         decision.kube(world, now, write_key(state), metadata);
         return;
     }
@@ -59,11 +107,20 @@ fn alive<C: Cloud>(world: &World, cloud: &C, state: &ClaimState, now: Timestamp,
     if launch::decide(world, cloud, &mut stage, decision) {
         return;
     }
-    register::decide(world, &mut stage, decision);
+    register::decide(world, cloud, &mut stage, decision);
     initialize::decide(world, &mut stage, decision);
+    restore::claim(&mut stage);
+    pod_events::decide(world, &mut stage, decision);
+    consolidatable::decide(world, &mut stage, decision);
+    consistency::decide(world, &mut stage);
     stage.root();
     let facts = stage.facts;
     write_status(world, state, &status, facts, now, decision);
+}
+
+/// The node of a claim, once it is the claim's.
+fn node_of<'w>(world: &'w World, state: &ClaimState) -> Option<&'w NodeState> {
+    world.nodes.get(state.claim.status.as_ref()?.node_name.as_deref()?)
 }
 
 /// Writes the status if it differs from what the API server holds.
@@ -154,6 +211,12 @@ impl Stage<'_> {
 
     fn waiting(&mut self, condition: &str, reason: &str, message: &str) {
         self.set(condition, "Unknown", reason, message);
+    }
+
+    fn clear(&mut self, condition: &str) {
+        if let Some(list) = &mut self.status.conditions {
+            conditions::clear(list, condition);
+        }
     }
 
     /// A condition that nobody has looked at yet.

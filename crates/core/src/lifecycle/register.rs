@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{conditions as names, labels, taints};
 use serde_json::{Value, json};
 
 use super::{Stage, about_claim, home_of, patch};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, NodeState};
-use crate::{Decision, Fact, World};
+use crate::{Cloud, Decision, Fact, World};
 
-pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Decision<C>) {
+pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, stage: &mut Stage<'_>, decision: &mut Decision<C::Call>) {
     if stage.is_decided(names::REGISTERED) || !stage.is_true(names::LAUNCHED) {
         return;
     }
@@ -33,7 +32,17 @@ pub(super) fn decide<C>(world: &World, stage: &mut Stage<'_>, decision: &mut Dec
                 return;
             }
             let key = ActionKey::new(format!("Node/{name}"), "register");
-            decision.kube_then(world, stage.now, key, adopt(state, node), told(state, node));
+            let pending = cloud.registration_hooks(&state.claim);
+            if pending.is_empty() {
+                decision.kube_then(world, stage.now, key, adopt(state, node, true), told(state, node));
+                return;
+            }
+            // Whoever looks at the node meanwhile finds all of it, but no pod gets there.
+            let hooks = pending.join(", ");
+            stage.waiting(names::REGISTERED, "RegistrationHookPending", &format!("waiting for {hooks}"));
+            if !is_adopted(state, node) {
+                decision.kube(world, stage.now, key, adopt(state, node, false));
+            }
         }
         several => {
             let message = format!("{} nodes have provider id {provider_id}: {}", several.len(), several.join(", "));
@@ -55,20 +64,34 @@ fn told(state: &ClaimState, node: &NodeState) -> Vec<Fact> {
     facts
 }
 
-/// Finalizer, owner, labels, annotations and taints of the claim, in one write that also says that
-/// the node is registered.
-fn adopt(state: &ClaimState, node: &NodeState) -> KubeWrite {
+/// Finalizer, owner, labels, annotations and taints of the claim, in one write; it also says that the node is registered,
+/// if it is.
+fn adopt(state: &ClaimState, node: &NodeState, registered: bool) -> KubeWrite {
     let claim = &state.claim;
     let mut labels: BTreeMap<&str, &str> =
         claim.metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    labels.insert(labels::REGISTERED, "true");
+    if registered {
+        labels.insert(labels::REGISTERED, "true");
+    }
     let metadata = json!({
         "labels": labels,
         "annotations": claim.metadata.annotations,
         "finalizers": patch::with(node.node.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER),
         "ownerReferences": owners(state, node),
     });
-    patch::node(node, metadata, Some(json!({ "taints": settled_taints(state, node) })))
+    let mut taints = state.taints_of(node);
+    if !registered {
+        taints.extend(node.taints().iter().filter(|taint| taint.key == taints::UNREGISTERED).cloned());
+    }
+    patch::node(node, metadata, Some(json!({ "taints": taints })))
+}
+
+/// What is written first is there.
+fn is_adopted(state: &ClaimState, node: &NodeState) -> bool {
+    let mut labels = state.claim.metadata.labels.iter().flatten();
+    node.has_finalizer(labels::TERMINATION_FINALIZER)
+        && labels.all(|(key, value)| node.label(key) == Some(value.as_str()))
+        && node.node.metadata.owner_references.iter().flatten().any(|owner| owner.uid == state.uid())
 }
 
 fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
@@ -82,21 +105,4 @@ fn owners(state: &ClaimState, node: &NodeState) -> Vec<Value> {
         "blockOwnerDeletion": true,
     });
     others.map(|owner| json!(owner)).chain([ours]).collect()
-}
-
-/// The node's taints without the unregistered one; plus the claim's, unless the kubelet set them
-/// itself and says so with the label `karpenter.sh/do-not-sync-taints`.
-fn settled_taints(state: &ClaimState, node: &NodeState) -> Vec<Taint> {
-    let mut all: Vec<Taint> = node.taints().iter().filter(|taint| taint.key != taints::UNREGISTERED).cloned().collect();
-    if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
-        return all;
-    }
-    let spec = &state.claim.spec;
-    for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
-        let taint = taints::to_core(taint);
-        if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
-            all.push(taint);
-        }
-    }
-    all
 }

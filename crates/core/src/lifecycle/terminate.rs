@@ -1,7 +1,7 @@
 //! The end of a claim and of its node.
 //!
 //! ```text
-//! claim deleted ─▶ node deleted ─▶ taint, drain, end the instance ─▶ node's finalizer
+//! claim deleted ─▶ node deleted ─▶ taint · drain · detach volumes · end the instance ─▶ node's finalizer
 //!       └── once no node is left: end the instance (again, if need be) ─▶ claim's finalizer
 //! ```
 //!
@@ -9,19 +9,18 @@
 //! behind by a crash anywhere on the way.
 
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Taint;
-use karpenter_api::{conditions as names, labels, taints};
+use karpenter_api::{conditions as names, labels};
 use serde_json::json;
 
-use super::{Stage, about_claim, about_node, delete_claim, drain, home_of, patch, write_key, write_status};
+use super::ending::{self, Ending};
+use super::evict::Queue;
+use super::{Stage, about_claim, about_node, deadline, delete_claim, drain, home_of, patch, write_key, write_status};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, LaunchState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
 
 /// How often the cloud is asked whether an instance is gone.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
-/// A drain counts as done no sooner than this after it began, so that late pods are seen.
-const DRAIN_MIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// A claim that is being deleted.
 pub(super) fn claim<C: Cloud>(
@@ -33,6 +32,10 @@ pub(super) fn claim<C: Cloud>(
 ) {
     let finalizers = state.claim.metadata.finalizers.as_ref();
     if !finalizers.into_iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER) {
+        return;
+    }
+    if let Some((write, told)) = deadline::due(state) {
+        decision.kube_then(world, now, write_key(state), write, vec![told]);
         return;
     }
     let provider_id = match instance_of(world, cloud, state, now, decision) {
@@ -52,12 +55,13 @@ pub(super) fn claim<C: Cloud>(
     let mut stage = Stage { state, status: &mut status, now, facts: Vec::new() };
     if registered && !nodes.is_empty() {
         for node in nodes {
-            if !node.is_deleting() {
-                let key = ActionKey::new(format!("Node/{}", node.name()), "delete");
-                let write = KubeWrite::Delete { object: patch::node_ref(node), grace_period_seconds: None };
-                decision.kube(world, now, key, write);
+            if node.is_deleting() {
+                ending::report(&Ending::of(world, node, Some(state), now), &mut stage, decision);
+                continue;
             }
-            report_drain(world, node, &mut stage, decision);
+            let key = ActionKey::new(format!("Node/{}", node.name()), "delete");
+            let write = KubeWrite::Delete { object: patch::node_ref(node), grace_period_seconds: None };
+            decision.kube(world, now, key, write);
         }
         if world.terminating.contains_key(&provider_id) {
             stage.achieved(names::INSTANCE_TERMINATING);
@@ -100,7 +104,7 @@ fn instance_of<C: Cloud>(
     }
     match &state.launch {
         LaunchState::Launched(launched) => Owned::Instance(launched.provider_id.clone()),
-        LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
+        LaunchState::Planned | LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
         LaunchState::Unknown => {
             decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
             Owned::NotYetKnown
@@ -117,11 +121,12 @@ fn release<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut 
 }
 
 /// A node that is being deleted and that we hold.
-pub(super) fn node<C: Cloud>(
-    world: &World,
+pub(super) fn node<'w, C: Cloud>(
+    world: &'w World,
     cloud: &C,
-    node: &NodeState,
+    node: &'w NodeState,
     now: Timestamp,
+    queue: &mut Queue<'w>,
     decision: &mut Decision<C::Call>,
 ) {
     if !node.has_finalizer(labels::TERMINATION_FINALIZER) {
@@ -133,33 +138,30 @@ pub(super) fn node<C: Cloud>(
     {
         delete_claim(world, claim, Vec::new(), now, decision);
     }
-    // An instance that died under its node leaves nothing to drain.
-    let gone = node.provider_id().is_none_or(|id| world.terminating.get(id).is_some_and(|t| t.gone));
-    if gone && !node.is_ready() {
-        return release_node(world, node, false, now, decision);
+    if let Some(deadline) = claim.and_then(deadline::of) {
+        queue.fact(deadline::expiring(about_node(node), deadline));
     }
-    if let Some(write) = disrupt(node) {
-        decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);
-        return;
-    }
-    let waiting = drain::waiting(world, node, now);
-    if !waiting.is_empty() {
-        drain::evict(world, node, &waiting, claim, now, decision);
-        return;
-    }
-    if let Some(claim) = claim {
-        match drained_since(claim) {
-            Some(began) if began.checked_add(DRAIN_MIN).is_ok_and(|until| until <= now) => {}
-            Some(began) => return decision.wake(began.checked_add(DRAIN_MIN).unwrap_or(now)),
-            // The Draining condition is written by the claim's own pass.
-            None => return,
+    match Ending::of(world, node, claim, now) {
+        Ending::Dead => release_node(world, node, false, now, decision),
+        Ending::Open(write) => {
+            decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);
         }
-    }
-    let Some(provider_id) = node.provider_id() else {
-        return release_node(world, node, true, now, decision);
-    };
-    if is_gone(world, cloud, provider_id, now, decision) {
-        release_node(world, node, true, now, decision);
+        Ending::Draining(waiting) => drain::ask(node, &waiting, claim, now, queue),
+        // The claim's pass tells when it is time.
+        Ending::Settling(_) => {}
+        Ending::Detaching(volumes) => {
+            let message = format!("Awaiting deletion of {} VolumeAttachments", volumes.len());
+            let reason = "AwaitingVolumeDetachment";
+            queue.fact(Fact::Event { object: about_node(node), warning: false, reason, message });
+        }
+        Ending::Ready { .. } => {
+            let Some(provider_id) = node.provider_id() else {
+                return release_node(world, node, true, now, decision);
+            };
+            if is_gone(world, cloud, provider_id, now, decision) {
+                release_node(world, node, true, now, decision);
+            }
+        }
     }
 }
 
@@ -168,41 +170,6 @@ fn release_node<C>(world: &World, node: &NodeState, drained: bool, now: Timestam
     let key = ActionKey::new(format!("Node/{}", node.name()), "release");
     let told = Fact::NodeTerminated { node: about_node(node), home: home_of(|key| node.label(key)), drained };
     decision.kube_then(world, now, key, patch::node(node, json!({ "finalizers": finalizers }), None), vec![told]);
-}
-
-/// The write that keeps new pods and load balancers away, if it is not there yet.
-fn disrupt(node: &NodeState) -> Option<KubeWrite> {
-    let disrupted = taints::disrupted();
-    let tainted = node.taints().iter().any(|t| t.key == disrupted.key && t.effect == disrupted.effect);
-    let excluded = node.label(labels::EXCLUDE_FROM_LOAD_BALANCERS) == Some("karpenter");
-    if tainted && excluded {
-        return None;
-    }
-    let mut all: Vec<Taint> = node.taints().iter().filter(|t| t.key != disrupted.key).cloned().collect();
-    all.push(disrupted);
-    let metadata = json!({ "labels": { labels::EXCLUDE_FROM_LOAD_BALANCERS: "karpenter" } });
-    Some(patch::node(node, metadata, Some(json!({ "taints": all }))))
-}
-
-/// Drained: Unknown while pods are waited for, True once none is left and the minimum has passed.
-fn report_drain<C>(world: &World, node: &NodeState, stage: &mut Stage<'_>, decision: &mut Decision<C>) {
-    if !node.is_deleting() || stage.is_true(names::DRAINED) {
-        return;
-    }
-    let waiting = drain::waiting(world, node, stage.now).len();
-    let until = drained_since(stage.state).and_then(|began| began.checked_add(DRAIN_MIN).ok());
-    match until {
-        Some(until) if waiting == 0 && until <= stage.now => stage.achieved(names::DRAINED),
-        Some(until) if waiting == 0 => decision.wake(until),
-        Some(_) => {}
-        None => stage.waiting(names::DRAINED, "Draining", "pods are being evicted"),
-    }
-}
-
-/// When the drain of this claim's node began.
-fn drained_since(state: &ClaimState) -> Option<Timestamp> {
-    conditions::get(status_conditions(state), names::DRAINED)
-        .map(|condition| if condition.status == "True" { Timestamp::MIN } else { condition.last_transition_time.0 })
 }
 
 fn status_conditions(state: &ClaimState) -> Option<&[conditions::Condition]> {

@@ -3,14 +3,17 @@
 //! Conditions: `ValidationSucceeded` and `NodeClassReady` make `Ready`; `NodeRegistrationHealthy`
 //! informs only.
 
+mod hash;
+
 use jiff::SignedDuration;
-use karpenter_api::{NodePool, NodePoolStatus, conditions as names, hash, labels, validation};
+use karpenter_api::{NodePool, NodePoolStatus, conditions as names, validation};
 use serde_json::json;
 
 use crate::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use crate::cloud::NodeClassState;
 use crate::fact::About;
 use crate::resources::{self, Resources};
+use crate::world::Health;
 use crate::{Cloud, Decision, Timestamp, World, conditions};
 
 /// Counters are written at most this often per pool; conditions at once.
@@ -23,13 +26,12 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
             continue;
         }
         let key = ActionKey::new(format!("NodePool/{name}"), "write");
-        if let Some(write) = stamp(pool) {
-            decision.kube(world, now, key, write);
+        if hash::stamp(world, name, pool, now, &mut decision) {
             continue;
         }
         let known = pool.status.clone().unwrap_or_default();
         let mut status = known.clone();
-        judge(pool, cloud, &mut status, now);
+        judge(world, name, pool, cloud, &mut status, now);
         let judged = status != known;
         count(world, name, &mut status);
         if status == known {
@@ -66,23 +68,7 @@ fn about(pool: &NodePool) -> About {
     }
 }
 
-/// The template's hash, from which static drift is told.
-fn stamp(pool: &NodePool) -> Option<KubeWrite> {
-    let hash = hash::nodepool_hash(pool);
-    let annotation = |key: &str| pool.metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
-    let current = annotation(labels::NODEPOOL_HASH) == Some(hash.as_str())
-        && annotation(labels::NODEPOOL_HASH_VERSION) == Some(hash::NODEPOOL_HASH_VERSION);
-    if current {
-        return None;
-    }
-    let patch = json!({ "metadata": { "annotations": {
-        labels::NODEPOOL_HASH: hash,
-        labels::NODEPOOL_HASH_VERSION: hash::NODEPOOL_HASH_VERSION,
-    }}});
-    Some(KubeWrite::Patch { object: reference(pool), part: Part::Main, patch })
-}
-
-fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now: Timestamp) {
+fn judge<C: Cloud>(world: &World, name: &str, pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now: Timestamp) {
     let generation = pool.metadata.generation;
     let list = status.conditions.get_or_insert_default();
     let mut set = |condition: &str, value: &str, reason: &str, message: &str| {
@@ -114,17 +100,8 @@ fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now:
         None => set(names::NODE_CLASS_READY, "True", names::NODE_CLASS_READY, ""),
         Some((reason, message)) => set(names::NODE_CLASS_READY, "False", reason, message),
     }
-    if conditions::get(Some(list), names::NODE_REGISTRATION_HEALTHY).is_none() {
-        conditions::set(
-            list,
-            names::NODE_REGISTRATION_HEALTHY,
-            "Unknown",
-            "AwaitingReconciliation",
-            "object is awaiting reconciliation",
-            generation,
-            now,
-        );
-    }
+    registration_health(world, name, pool, status, now);
+    let list = status.conditions.get_or_insert_default();
     let unhealthy: Vec<&str> =
         [(names::VALIDATION_SUCCEEDED, invalid.is_some()), (names::NODE_CLASS_READY, not_ready.is_some())]
             .into_iter()
@@ -136,6 +113,23 @@ fn judge<C: Cloud>(pool: &NodePool, cloud: &C, status: &mut NodePoolStatus, now:
         let message = unhealthy.iter().map(|c| format!("{c}=False")).collect::<Vec<_>>().join(", ");
         conditions::set(list, names::READY, "False", "UnhealthyDependents", &message, generation, now);
     }
+}
+
+/// Whether the pool's latest launches became nodes; nothing is known of a template or a class that is new.
+fn registration_health(world: &World, name: &str, pool: &NodePool, status: &mut NodePoolStatus, now: Timestamp) {
+    let generation = pool.metadata.generation;
+    let judged_class = pool.status.as_ref().and_then(|status| status.node_class_observed_generation);
+    let new_class = status.node_class_observed_generation != judged_class;
+    let list = status.conditions.get_or_insert_default();
+    let known = conditions::get(Some(list), names::NODE_REGISTRATION_HEALTHY);
+    let is_stale = known.is_none_or(|known| known.observed_generation != generation) || new_class;
+    let (value, reason, message) = match world.health.get(name).and_then(Health::verdict) {
+        _ if is_stale => ("Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"),
+        None => return,
+        Some(Ok(())) => ("True", names::NODE_REGISTRATION_HEALTHY, ""),
+        Some(Err((reason, message))) => ("False", reason, message),
+    };
+    conditions::set(list, names::NODE_REGISTRATION_HEALTHY, value, reason, message, generation, now);
 }
 
 /// Nodes and resources of the pool's claims; a node's own figures where it has joined.

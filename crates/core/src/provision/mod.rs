@@ -3,6 +3,9 @@
 //! ```text
 //! World, Cloud ─▶ problem (intern) ─▶ solver::solve ─▶ plan (claims as JSON, assumptions, facts)
 //! ```
+//!
+//! Pods go to nodes there are, then to claims on their way, then to new claims. A claim is on its way from the moment it is
+//! planned, before anybody has created or launched it: see `problem/nodes.rs` for what is certain of it by then.
 
 mod explain;
 mod plan;
@@ -12,22 +15,21 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use karpenter_api::NodeClaim;
 
 use crate::cloud::CatalogueProblem;
-use crate::world::{ClaimState, PodKey};
+use crate::world::PodKey;
 use crate::{Cloud, Decision, Observation, Settings, Timestamp, World};
 
 pub use verdict::{Branch, Constraint, Reason, Tree, Verdict};
-
-/// How soon to look again while a launch is unsettled.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// What a round of provisioning assumed, fed back to the World by the driver.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Round {
     pub at: Timestamp,
-    /// Pods assumed on claims that are being created, by claim name.
+    /// The claims that are being created.
+    pub created: Vec<NodeClaim>,
+    /// Pods assumed on them, by claim name.
     pub claims: BTreeMap<String, Vec<PodKey>>,
     /// Pods expected to land on existing nodes or earlier claims, by node or claim name.
     pub nominated: BTreeMap<PodKey, String>,
@@ -55,22 +57,9 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         decision.learned.push(Observation::Planned(Box::new(Round { at: now, ..Round::default() })));
         return decision;
     }
-    if let Some(until) = unknown_launch(world, now) {
-        decision.wake(until);
-        return decision;
-    }
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
     plan::act(world, &interned, &solution, now, &mut decision);
     decision
-}
-
-/// After a restart nobody remembers which pods a claim without an instance was made for: planning waits until
-/// its launch is settled, or they would be bought for twice. Liveness ends launches that take too long.
-fn unknown_launch(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let is_unknown = |state: &ClaimState| {
-        !state.ours && !state.is_deleting() && state.provider_id().is_none() && state.pool().is_some()
-    };
-    world.claims.values().any(is_unknown).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
 }

@@ -2,23 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
 use karpenter_solver::{Claim, Layout, Place, Solution};
 use rustc_hash::FxHashMap;
-use serde_json::json;
 
 use super::Round;
 use super::explain;
 use super::problem::{Barren, Interned, pool_requirements};
 use super::verdict::Verdict;
-use crate::action::{ActionKey, KubeWrite, ObjectRef, WriteKind};
+use crate::action::KubeWrite;
 use crate::fact::About;
 use crate::resources;
 use crate::world::PodState;
 use crate::{Decision, Fact, Observation, Timestamp, World};
-
-/// Instance types a claim may list, cheapest first.
-const TYPES_MAX: usize = 600;
 
 pub(super) fn act<C>(
     world: &World,
@@ -32,10 +29,10 @@ pub(super) fn act<C>(
     let mut labels = FxHashMap::default();
     for (claim, name) in solution.claims.iter().zip(&names) {
         let labels = labels.entry((claim.pool, &claim.row)).or_insert_with(|| label_requirements(interned, claim));
-        let body = Box::new(node_claim(interned, claim, name, labels.clone()));
-        let reference = ObjectRef::cluster(WriteKind::NodeClaim, name.clone(), None);
-        let key = ActionKey::new(format!("NodeClaim/{name}"), "create");
-        decision.kube(world, now, key, KubeWrite::Create { object: reference, claim: body });
+        let body = node_claim(interned, claim, name, labels.clone());
+        let (key, write) = KubeWrite::create(&body);
+        decision.kube(world, now, key, write);
+        round.created.push(body);
         decision.facts.push(Fact::ClaimPlanned {
             claim: name.clone(),
             pool: interned.pools[claim.pool].0.metadata.name.clone().unwrap_or_default(),
@@ -53,7 +50,7 @@ pub(super) fn act<C>(
             Place::Node(node) => {
                 let name = interned.nodes[*node].clone();
                 round.nominated.insert(pod.key.clone(), name.clone());
-                (Some(name), None)
+                if world.nodes.contains_key(&name) { (Some(name), None) } else { (None, Some(name)) }
             }
             Place::Claim(claim) => {
                 round.claims.entry(names[*claim].clone()).or_default().push(pod.key.clone());
@@ -170,14 +167,14 @@ fn node_claim(interned: &Interned<'_>, claim: &Claim, name: &str, labels_asked: 
     object.metadata.labels = Some(labels);
     object.metadata.annotations = Some(annotations);
     object.metadata.finalizers = Some(vec![keys::TERMINATION_FINALIZER.to_owned()]);
-    let owner = json!([{
-        "apiVersion": "karpenter.sh/v1",
-        "kind": "NodePool",
-        "name": pool_name,
-        "uid": pool.metadata.uid,
-        "blockOwnerDeletion": true,
+    object.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "karpenter.sh/v1".to_owned(),
+        kind: "NodePool".to_owned(),
+        name: pool_name,
+        uid: pool.metadata.uid.clone().unwrap_or_default(),
+        block_owner_deletion: Some(true),
+        controller: None,
     }]);
-    object.metadata.owner_references = serde_json::from_value(owner).ok();
     object
 }
 
@@ -205,13 +202,9 @@ fn own_labels(interned: &Interned<'_>, claim: &Claim) -> Vec<(String, String)> {
 /// Pods and the least that daemons take of any type on the list.
 fn requests(interned: &Interned<'_>, claim: &Claim) -> BTreeMap<String, karpenter_api::Quantity> {
     let pool = &interned.problem.pools[claim.pool];
-    let overhead = |resource: usize| {
-        let of = |kind: &usize| {
-            let at = pool.types.binary_search_by_key(kind, |(known, _)| *known).ok()?;
-            Some(pool.overheads[pool.types[at].1][resource])
-        };
-        claim.types.iter().filter_map(of).min().unwrap_or(0)
-    };
+    let of = |kind: &usize| Some(pool.types[pool.types.binary_search_by_key(kind, |(known, _)| *known).ok()?].1);
+    let overheads: BTreeSet<usize> = claim.types.iter().filter_map(of).collect();
+    let overhead = |resource: usize| overheads.iter().map(|at| pool.overheads[*at][resource]).min().unwrap_or(0);
     let names = interned.words.resources.iter().enumerate();
     names
         .map(|(at, name)| (name, claim.requests[at] + overhead(at)))
@@ -283,7 +276,7 @@ fn requirements(interned: &Interned<'_>, claim: &Claim, mut all: Vec<Requirement
         spec.min_values = spec.min_values.map(|own| own.min(reached)).filter(|count| *count > 0);
     }
     let min_values = |key: &str| all.iter().filter(|r| r.key == key).filter_map(|r| r.min_values).max();
-    let types = claim.types.iter().take(TYPES_MAX).map(|kind| interned.types[*kind].name.clone()).collect();
+    let types = claim.types.iter().map(|kind| interned.types[*kind].name.clone()).collect();
     let instance_types = RequirementSpec {
         key: keys::INSTANCE_TYPE.to_owned(),
         operator: Operator::In,

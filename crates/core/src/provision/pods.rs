@@ -1,13 +1,14 @@
 //! Which pods a round is for, and what their specs ask of a node.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::requirements::{Requirement, Requirements};
-use crate::resources::Resources;
-use crate::world::{Digest, NodeState, PodState};
+use crate::resources::{self, Resources};
+use crate::world::{ClaimState, Digest, NodeState, PodState};
 use crate::{Timestamp, World};
 
 /// A nomination that came to nothing within this time is forgotten: the pod is planned anew.
@@ -17,48 +18,45 @@ const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 /// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
-    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world)).collect();
+    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
     all.retain(|pod| !is_expected(world, pod, now));
-    all.sort_by(|a, b| {
-        let amount = |pod: &PodState, name: &str| pod.requests().get(name);
-        let created = |pod: &PodState| pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        b.priority()
-            .cmp(&a.priority())
-            .then_with(|| amount(b, "cpu").cmp(&amount(a, "cpu")))
-            .then_with(|| amount(b, "memory").cmp(&amount(a, "memory")))
-            .then_with(|| created(a).cmp(&created(b)))
-            .then_with(|| a.uid().cmp(b.uid()))
+    all.sort_by_cached_key(|pod| {
+        let amount = |name: &str| Reverse(pod.requests().get(name));
+        let created = pod.pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        (Reverse(pod.priority()), amount(resources::CPU), amount(resources::MEMORY), created, pod.uid())
     });
     all
 }
 
 /// Pods of nodes that are being deleted, as far as they can leave.
-fn leaving(world: &World) -> impl Iterator<Item = &PodState> {
+fn leaving(world: &World, now: Timestamp) -> impl Iterator<Item = &PodState> {
     let ending = world.nodes.values().filter(|node| world.is_ending(node));
     let pods = ending.flat_map(|node| world.pods_on(node.name()));
-    pods.filter(|pod| world.is_leaving(pod) && world.may_leave(pod))
+    pods.filter(move |pod| world.is_leaving(pod) && world.may_leave(pod, now))
 }
 
-/// On a claim whose node is still to come, or on a node that the scheduler has not looked at yet. A pod that is still
-/// bound is expected for as long as there is room: the scheduler looks at its replacement first.
+/// On a claim whose node is still to come or to start, or on a node that the scheduler has not looked at yet. A pod that
+/// is still bound is expected for as long as there is room: the scheduler looks at its replacement first.
 fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
     let Some(nomination) = world.nominated.get(&pod.key) else {
         return false;
     };
-    let holds = |fresh: bool| fresh || pod.node_name().is_some();
-    let fresh = nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
+    let fresh = || nomination.at.checked_add(NOMINATED_FOR).is_ok_and(|until| until > now);
+    let holds = || fresh() || pod.node_name().is_some();
+    // Either name may have been given to it.
     let node_of = |id: &str| world.nodes.get(world.nodes_by_provider_id.get(id)?.first()?);
-    match world.claims.get(&nomination.target) {
-        Some(claim) if claim.is_deleting() => false,
-        Some(claim) => match claim.provider_id().and_then(node_of).filter(|node| node.is_initialized()) {
-            None => true,
-            Some(node) => holds(fresh) && has_room(world, node, pod),
-        },
-        // It is a node, or a claim whose creation is under way.
-        None => match world.nodes.get(&nomination.target) {
-            Some(node) => holds(fresh) && !world.is_ending(node) && has_room(world, node, pod),
-            None => fresh,
-        },
+    let named = world.claims.get(&nomination.target);
+    let node = match named {
+        Some(claim) => claim.provider_id().and_then(node_of),
+        None => world.nodes.get(&nomination.target),
+    };
+    let claim = named.or_else(|| world.claim_of(node?));
+    if claim.is_some_and(ClaimState::is_deleting) || node.is_some_and(|node| world.is_ending(node)) {
+        return false;
+    }
+    match node {
+        Some(node) if claim.is_none() || node.is_initialized() => holds() && has_room(world, node, pod),
+        _ => claim.is_some(),
     }
 }
 
@@ -132,7 +130,7 @@ pub(super) fn readings(of: &Digest, respect: bool) -> Result<Vec<Reading>, Strin
         for one in node.iter().flat_map(|n| n.preferred_during_scheduling_ignored_during_execution.iter().flatten()) {
             preferred.push((one.weight, term(&one.preference)?));
         }
-        preferred.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        preferred.sort_by_key(|(weight, _)| Reverse(*weight));
         together = super::problem::preferred_affinity(of).len();
         apart = super::problem::preferred_anti_affinity(of).len();
         soft = of.spreads.iter().filter(|spread| spread.when_unsatisfiable != "DoNotSchedule").count();

@@ -1,8 +1,12 @@
 //! A NodeClaim and what is known of its launch.
 
-use jiff::SignedDuration;
-use karpenter_api::{NodeClaim, NodePool};
+use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Taint;
+use karpenter_api::{NodeClaim, NodePool, labels, taints};
+
+use super::NodeState;
 use crate::Timestamp;
 use crate::cloud::{LaunchOutcome, Launched};
 
@@ -13,7 +17,8 @@ const LAST_RETRY: SignedDuration = SignedDuration::from_secs(60);
 /// What is known of a claim's instance. "Not known" and "not there" are different states:
 ///
 /// ```text
-///           (seen at start)                        (created by us)
+///           (seen at start)                         Planned
+///               │                                      │ created
 ///            Unknown ── look-up: none ─▶ Absent ◀──────┘
 ///               │                          │ launch
 ///               │ look-up: found           ▼
@@ -24,6 +29,8 @@ const LAST_RETRY: SignedDuration = SignedDuration::from_secs(60);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum LaunchState {
+    /// The claim itself is not there yet: its creation is under way, or will be asked for again.
+    Planned,
     /// An instance may exist: look it up by tag before launching.
     Unknown,
     /// There is none: launching is safe.
@@ -38,8 +45,6 @@ pub enum LaunchState {
 pub struct ClaimState {
     pub claim: NodeClaim,
     pub launch: LaunchState,
-    /// A round of this process planned it: what it was made for is known.
-    pub ours: bool,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
     /// Not before this is another launch tried.
@@ -49,7 +54,16 @@ pub struct ClaimState {
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim, launch, ours: created_by_us, refusals: 0, retry_at: now }
+        Self { claim, launch, refusals: 0, retry_at: now }
+    }
+
+    /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
+    pub(super) fn planned(claim: NodeClaim, now: Timestamp) -> Self {
+        Self { claim, launch: LaunchState::Planned, refusals: 0, retry_at: now }
+    }
+
+    pub fn is_planned(&self) -> bool {
+        self.launch == LaunchState::Planned
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
@@ -90,16 +104,57 @@ impl ClaimState {
         self.claim.status.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
     }
 
+    /// What its instance has is known, and with it what its node will be.
+    pub fn is_settled(&self) -> bool {
+        let promised = self.claim.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        promised.is_some_and(|promised| !promised.is_empty())
+    }
+
     pub fn pool(&self) -> Option<&str> {
-        self.label(karpenter_api::labels::NODEPOOL)
+        self.label(labels::NODEPOOL)
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
         self.claim.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
 
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.claim.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     pub fn is_deleting(&self) -> bool {
         self.claim.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The labels of its node once it is registered: the node's own, and the claim's over them.
+    pub fn labels_of(&self, node: &NodeState) -> BTreeMap<String, String> {
+        let mut all = node.labels().cloned().unwrap_or_default();
+        all.extend(self.claim.metadata.labels.clone().unwrap_or_default());
+        all.insert(labels::REGISTERED.to_owned(), "true".to_owned());
+        all
+    }
+
+    /// The taints of its node once it is registered: the node's own without the unregistered one; plus the claim's,
+    /// unless the kubelet set them itself and says so with the label `karpenter.sh/do-not-sync-taints`.
+    pub fn taints_of(&self, node: &NodeState) -> Vec<Taint> {
+        let mut all: Vec<Taint> = node.taints().iter().filter(|t| t.key != taints::UNREGISTERED).cloned().collect();
+        if node.label(labels::DO_NOT_SYNC_TAINTS) == Some("true") {
+            return all;
+        }
+        let spec = &self.claim.spec;
+        for taint in spec.taints.iter().flatten().chain(spec.startup_taints.iter().flatten()) {
+            let taint = taints::to_core(taint);
+            if !all.iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
+                all.push(taint);
+            }
+        }
+        all
+    }
+
+    /// A taint that goes before its node is initialised: known for that, or one of the claim's startup taints.
+    pub fn is_passing(&self, taint: &Taint) -> bool {
+        let mut startup = self.claim.spec.startup_taints.iter().flatten();
+        taints::is_ephemeral(taint) || startup.any(|known| known.key == taint.key && known.effect == taint.effect)
     }
 }
 

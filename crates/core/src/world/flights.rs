@@ -5,22 +5,30 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::Timestamp;
-use crate::action::ActionKey;
+use crate::action::{ActionKey, CREATE};
 use crate::observation::Failure;
 
 /// Back-off doubles from the first to the last, per key.
 const FIRST_DELAY: SignedDuration = SignedDuration::from_millis(100);
 const LAST_DELAY: SignedDuration = SignedDuration::from_secs(60);
-/// Evictions that a budget blocks are asked again sooner: the eviction queue's limits upstream.
-const LAST_DELAY_BLOCKED: SignedDuration = SignedDuration::from_secs(10);
+/// Evictions, which a budget may block, are asked again sooner: the eviction queue's limits upstream.
+const LAST_DELAY_LEAVING: SignedDuration = SignedDuration::from_secs(10);
 /// Its answer holds no object: that the pod is leaving arrives by watch. Asked again only if it does not.
-pub(crate) const EVICT: &str = "evict";
+pub const EVICT: &str = "evict";
+/// The deletion of a pod whose node's deadline is near.
+pub const EXPEL: &str = "expel";
 const EVICTED_SEEN: SignedDuration = SignedDuration::from_secs(2);
 /// After a conflict the newer object is on its way.
 const CONFLICT_DELAY: SignedDuration = SignedDuration::from_millis(50);
+/// There was no room; nothing is wrong with the action.
+const OVERLOADED_DELAY: SignedDuration = SignedDuration::from_millis(100);
 
 #[derive(Debug, Default)]
-pub struct Flights(BTreeMap<ActionKey, Flight>);
+pub struct Flights {
+    all: BTreeMap<ActionKey, Flight>,
+    /// How many of those under way ask a pod to leave.
+    leaving: usize,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Flight {
@@ -33,48 +41,62 @@ struct Flight {
 impl Flights {
     /// `Err(None)`: in flight; `Err(Some(t))`: backing off until `t`.
     pub fn ready(&self, key: &ActionKey, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        match self.0.get(key) {
+        match self.all.get(key) {
             Some(flight) if flight.under_way => Err(None),
             Some(flight) if flight.until > now => Err(Some(flight.until)),
             _ => Ok(()),
         }
     }
 
+    /// Since when nothing holds the action back, as [`Flights::ready`] says it.
+    pub fn due(&self, key: &ActionKey, now: Timestamp) -> Result<Timestamp, Option<Timestamp>> {
+        self.ready(key, now).map(|()| self.all.get(key).map_or(Timestamp::MIN, |flight| flight.until))
+    }
+
     pub fn is_in_flight(&self, key: &ActionKey) -> bool {
-        self.0.get(key).is_some_and(|flight| flight.under_way)
+        self.all.get(key).is_some_and(|flight| flight.under_way)
     }
 
     /// Consecutive failures of this key.
     pub fn failures(&self, key: &ActionKey) -> u32 {
-        self.0.get(key).map_or(0, |flight| flight.failures)
+        self.all.get(key).map_or(0, |flight| flight.failures)
+    }
+
+    /// How many pods are being asked to leave, or are being deleted, at this moment.
+    pub fn leaving(&self) -> usize {
+        self.leaving
     }
 
     pub(super) fn begin(&mut self, key: &ActionKey, now: Timestamp) {
-        let flight = self.0.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
+        let flight = self.all.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
+        if asks_to_leave(key) && !flight.under_way {
+            self.leaving += 1;
+        }
         flight.under_way = true;
     }
 
     pub(super) fn end(&mut self, key: &ActionKey, failure: Option<&Failure>, now: Timestamp) {
+        if asks_to_leave(key) && self.is_in_flight(key) {
+            self.leaving = self.leaving.saturating_sub(1);
+        }
         let Some(failure) = failure else {
-            if key.verb == EVICT {
+            if asks_to_leave(key) {
                 let until = now.checked_add(EVICTED_SEEN).unwrap_or(now);
-                self.0.insert(key.clone(), Flight { under_way: false, failures: 0, until });
+                self.all.insert(key.clone(), Flight { under_way: false, failures: 0, until });
             } else {
-                self.0.remove(key);
+                self.all.remove(key);
             }
             return;
         };
-        let flight = self.0.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
+        let flight = self.all.entry(key.clone()).or_insert(Flight { under_way: false, failures: 0, until: now });
         flight.under_way = false;
         let delay = match failure {
-            Failure::Conflict(_) => CONFLICT_DELAY,
-            Failure::Blocked(_) => {
-                flight.failures = flight.failures.saturating_add(1);
-                delay(flight.failures).min(LAST_DELAY_BLOCKED)
-            }
+            // (What cannot be created because it is there already is on its way without being asked for again.)
+            Failure::Conflict(_) if key.verb != CREATE => CONFLICT_DELAY,
+            Failure::Overloaded => OVERLOADED_DELAY,
             _ => {
                 flight.failures = flight.failures.saturating_add(1);
-                delay(flight.failures)
+                delay(flight.failures).min(if asks_to_leave(key) { LAST_DELAY_LEAVING } else { LAST_DELAY })
             }
         };
         flight.until = now.checked_add(delay).unwrap_or(now);
@@ -82,16 +104,26 @@ impl Flights {
 
     /// The subject is gone: forget its back-offs, but not what is still in flight.
     pub(super) fn forget(&mut self, subject: &str) {
-        self.0.retain(|key, flight| flight.under_way || key.subject != subject);
+        let from = ActionKey::new(subject, "");
+        let of_subject = self.all.range(from..).take_while(|(key, _)| key.subject == subject);
+        let idle: Vec<ActionKey> =
+            of_subject.filter(|(_, flight)| !flight.under_way).map(|(key, _)| key.clone()).collect();
+        for key in idle {
+            self.all.remove(&key);
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
+}
+
+fn asks_to_leave(key: &ActionKey) -> bool {
+    matches!(key.verb, EVICT | EXPEL)
 }
 
 fn delay(failures: u32) -> SignedDuration {
@@ -122,5 +154,37 @@ mod tests {
         let until = now + FIRST_DELAY;
         assert_eq!(flights.ready(&key, now), Err(Some(until)));
         assert_eq!(flights.ready(&key, until), Ok(()));
+    }
+
+    #[test]
+    fn those_that_ask_pods_to_leave_are_counted_and_a_subject_is_forgotten_alone() {
+        let now = Timestamp::UNIX_EPOCH;
+        let evict = |name: &str| ActionKey::new(format!("Pod/{name}"), EVICT);
+        let mut flights = Flights::default();
+        for key in [evict("a"), evict("a"), evict("ab"), ActionKey::new("Pod/a", EXPEL), ActionKey::new("Node/a", "x")]
+        {
+            flights.begin(&key, now);
+        }
+        assert_eq!(flights.leaving(), 3);
+        flights.end(&evict("a"), None, now);
+        flights.end(&evict("a"), None, now);
+        flights.end(&evict("ab"), Some(&Failure::Blocked(String::new())), now);
+        assert_eq!(flights.leaving(), 1);
+        flights.forget("Pod/a");
+        assert_eq!(flights.ready(&evict("a"), now), Ok(()));
+        assert!(flights.is_in_flight(&ActionKey::new("Pod/a", EXPEL)), "its end is still to come");
+        assert_eq!(flights.failures(&evict("ab")), 1);
+    }
+
+    #[test]
+    fn no_room_is_no_failure() {
+        let key = ActionKey::new("NodeClaim/a", "write");
+        let now = Timestamp::UNIX_EPOCH;
+        let mut flights = Flights::default();
+        for _ in 0..10 {
+            flights.begin(&key, now);
+            flights.end(&key, Some(&Failure::Overloaded), now);
+        }
+        assert_eq!((flights.failures(&key), flights.ready(&key, now + OVERLOADED_DELAY)), (0, Ok(())));
     }
 }

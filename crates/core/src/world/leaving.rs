@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use super::{ClaimState, Digest, NodeState, Nomination, PodState, World};
+use super::{ClaimState, Digest, NodeState, PodState, World};
 use crate::Timestamp;
 use crate::selector::selects;
 
@@ -42,7 +42,7 @@ impl World {
             |one: &Vacated| Some(one.owner.as_str()) == pod.controller() && Arc::ptr_eq(&one.digest, &pod.digest);
         if let Some(at) = self.vacated.iter().position(is_same) {
             let target = self.vacated.swap_remove(at).target;
-            self.nominated.insert(pod.key.clone(), Nomination { target, at: now });
+            self.nominated.insert(pod.key.clone(), target, now);
         }
     }
 
@@ -69,8 +69,8 @@ impl World {
     }
 
     /// Nothing keeps a pod from being evicted now. (One that is on its way out already is kept by nothing.)
-    pub fn may_leave(&self, pod: &PodState) -> bool {
-        pod.is_terminating() || !(pod.must_stay() || self.budgets.values().any(|budget| blocks(budget, pod)))
+    pub fn may_leave(&self, pod: &PodState, now: Timestamp) -> bool {
+        pod.is_terminating() || !(pod.must_stay(now) || self.budgets.values().any(|budget| blocks(budget, pod)))
     }
 
     /// By node name: whether it is being deleted, before something is applied.
@@ -88,7 +88,8 @@ impl World {
     /// A budget that holds no pod any longer lets those that have to leave be planned.
     pub(super) fn budget_changed(&mut self, now: Timestamp) {
         let some_leave = self.nodes.values().any(|node| {
-            self.is_ending(node) && self.pods_on(node.name()).any(|pod| self.is_leaving(pod) && self.may_leave(pod))
+            self.is_ending(node)
+                && self.pods_on(node.name()).any(|pod| self.is_leaving(pod) && self.may_leave(pod, now))
         });
         if some_leave {
             self.batch.trigger(now);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Kube(Applied/Deleted) ─▶ pods · nodes · claims · pools · daemons · storage · namespaces
-//! Planned(Round)        ─▶ planned: pods assumed on claims and nodes until they bind
+//! Planned(Round)        ─▶ claims from the moment they are planned; pods assumed on claims and nodes until they bind
 //! Launch, Instances     ─▶ claims[..].launch, instances
 //! Done                  ─▶ flights (in flight, back-off), and the written object at once
 //! ```
@@ -12,9 +12,12 @@ mod batch;
 mod claim;
 mod digest;
 mod flights;
+mod health;
 mod leaving;
 mod node;
+mod nominations;
 mod pod;
+mod pod_events;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
-use crate::action::ActionKey;
+use crate::action::{ActionKey, CREATE};
 use crate::cloud::Instance;
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
@@ -38,12 +41,15 @@ pub(crate) use claim::is_ready_pool;
 pub use claim::{ClaimState, LaunchState};
 pub(crate) use digest::host_ports;
 pub use digest::{Digest, HostPort};
-pub(crate) use flights::EVICT;
-pub use flights::Flights;
+pub use flights::{EVICT, EXPEL, Flights};
+pub use health::Health;
+pub(crate) use health::{LAUNCH_TTL, REGISTRATION_TTL};
 pub use leaving::Vacated;
 pub use node::NodeState;
+pub use nominations::{Nomination, Nominations};
 pub(crate) use pod::template_requests;
-pub use pod::{PodKey, PodState};
+pub use pod::{DoNotDisrupt, PodKey, PodState};
+use pod_events::on_node;
 pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
@@ -55,6 +61,7 @@ pub struct World {
     pub nodes: BTreeMap<String, NodeState>,
     /// Node names by provider id; more than one is a fault worth a condition.
     pub nodes_by_provider_id: BTreeMap<String, BTreeSet<String>>,
+    /// Also those whose creation is not answered yet: they are [`LaunchState::Planned`].
     pub claims: BTreeMap<String, ClaimState>,
     pub claims_by_provider_id: BTreeMap<String, String>,
     pub pools: BTreeMap<String, NodePool>,
@@ -71,7 +78,7 @@ pub struct World {
     pub flights: Flights,
     pub batch: Batch,
     /// Where rounds expect pods to land, until they bind or the expectation fails.
-    pub nominated: BTreeMap<PodKey, Nomination>,
+    pub nominated: Nominations,
     /// Places that pods had when their end came, for a while.
     pub vacated: Vec<Vacated>,
     /// Pods without a place and why, from the latest round that looked at them.
@@ -82,6 +89,10 @@ pub struct World {
     pub terminating: BTreeMap<String, Terminating>,
     /// When this process last wrote a pool's status.
     pub pool_counted: BTreeMap<String, Timestamp>,
+    /// How the latest launches of each pool ended.
+    pub health: BTreeMap<String, Health>,
+    /// By node: when a pod was last bound to it, ended or was told to.
+    pub pod_events: BTreeMap<String, Timestamp>,
     listed: BTreeSet<Kind>,
     digests: digest::Digests,
 }
@@ -92,14 +103,6 @@ pub struct Terminating {
     /// Terminated, or unknown to the cloud.
     pub gone: bool,
     /// Latest answer of the cloud.
-    pub at: Timestamp,
-}
-
-/// Where a pod is expected to land.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nomination {
-    /// Name of a node or of a claim whose node is not there yet.
-    pub target: String,
     pub at: Timestamp,
 }
 
@@ -198,6 +201,7 @@ impl World {
                 if matters {
                     self.batch.retry(now);
                 }
+                self.pool_turned(&name, &pool);
                 self.pools.insert(name, *pool);
             }
             Object::NodeClaim(claim) => {
@@ -217,7 +221,8 @@ impl World {
             part @ (Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
-            | Object::CsiNode(_)) => {
+            | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)) => {
                 if self.storage.applied(&part) {
                     self.batch.retry(now);
                 }
@@ -260,16 +265,26 @@ impl World {
         }
         let provider_id = claim.status.as_ref().and_then(|s| s.provider_id.clone()).filter(|id| !id.is_empty());
         let nodes = provider_id.as_ref().and_then(|id| self.nodes_by_provider_id.get(id)).cloned().unwrap_or_default();
+        let known = self.claims.get(&name).filter(|known| known.claim.metadata.uid == claim.metadata.uid);
+        if known.is_some_and(|known| is_older(&claim.metadata, &known.claim.metadata)) {
+            return;
+        }
+        if let Some((pool, launch)) = known.and_then(|known| self.launch_ended(&known.claim, &claim, now)) {
+            self.health.entry(pool).or_default().record(launch);
+        }
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
-            Some(known) if is_older(&claim.metadata, &known.claim.metadata) => return,
-            Some(known) if known.claim.metadata.uid == claim.metadata.uid => known.update(claim),
-            _ => {
-                // A claim that a round of this process planned was never launched: no look-up needed.
-                let ours = self.nominated.values().any(|n| n.target == name);
-                self.claims.insert(name.clone(), ClaimState::new(claim, ours, now));
+            // One that this process has just created was never launched: no look-up needed.
+            Some(planned) if planned.is_planned() => *planned = ClaimState::new(claim, true, now),
+            Some(known) if known.claim.metadata.uid == claim.metadata.uid => {
+                let was_settled = known.is_settled();
+                known.update(claim);
+                if known.is_settled() && !was_settled {
+                    self.batch.retry(now);
+                }
             }
+            _ => drop(self.claims.insert(name.clone(), ClaimState::new(claim, false, now))),
         }
         if let Some(id) = provider_id {
             self.claims_by_provider_id.insert(id, name);
@@ -288,12 +303,13 @@ impl World {
         if known.is_some_and(|known| is_older(&state.pod.metadata, &known.pod.metadata)) {
             return;
         }
+        let event = self.pod_event(known, &state, now);
         let was_pending = known.is_some_and(PodState::is_provisionable);
         let newly_bound = state.node_name().is_some() && known.is_none_or(|known| known.node_name().is_none());
         // Planned once: it is nominated from then on, until it is on its way out.
-        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known));
+        let was_leaving = known.is_some_and(|known| self.is_leaving(known) && self.may_leave(known, now));
         let is_leaving = self.is_leaving(&state);
-        if is_leaving && !was_leaving && self.may_leave(&state) {
+        if is_leaving && !was_leaving && self.may_leave(&state, now) {
             self.batch.trigger(now);
         }
         let freed =
@@ -324,6 +340,7 @@ impl World {
         if freed {
             self.batch.retry(now);
         }
+        self.note_pod_event(event);
         self.pods.insert(key, state);
     }
 
@@ -338,6 +355,7 @@ impl World {
             Object::Node(node) => {
                 if let Some(name) = &node.metadata.name {
                     self.node_deleted(name);
+                    self.pod_events.remove(name);
                     self.batch.retry(now);
                 }
             }
@@ -345,6 +363,7 @@ impl World {
                 if let Some(name) = &pool.metadata.name {
                     self.pools.remove(name);
                     self.pool_counted.remove(name);
+                    self.health.remove(name);
                 }
             }
             Object::NodeClaim(claim) => {
@@ -356,6 +375,7 @@ impl World {
                 self.daemons.remove(&namespaced(&daemon.metadata));
                 self.batch.retry(now);
             }
+            Object::VolumeAttachment(_) => self.storage.deleted(object),
             Object::PersistentVolumeClaim(_)
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
@@ -383,6 +403,7 @@ impl World {
 
     fn pod_deleted(&mut self, key: &PodKey, now: Timestamp) {
         if let Some(pod) = self.pods.remove(key) {
+            self.note_pod_event(on_node(&pod).map(|node| (node, now)));
             self.vacate(&pod, now);
             if let Some(node) = pod.node_name().map(str::to_owned) {
                 self.unindex_pod(&node, key);
@@ -416,21 +437,30 @@ impl World {
         self.forget_nominations(name, now);
     }
 
+    /// A planned claim will not be created: pods expected on it are pending again. The next round, under another name,
+    /// is the batch window's to time.
+    fn claim_refused(&mut self, name: &str) {
+        if self.claims.get(name).is_some_and(ClaimState::is_planned) {
+            self.claims.remove(name);
+            self.flights.forget(&format!("NodeClaim/{name}"));
+            self.vacated.retain(|one| one.target != name);
+            self.nominated.forget(name);
+        }
+    }
+
     /// A pod is bound to a node that others were expected on: they may have to go elsewhere.
     fn taken(&mut self, pod: &PodKey, node: &str, now: Timestamp) {
         let claim = self.nodes.get(node).and_then(|state| self.claim_of(state)).map(ClaimState::name);
-        let is_here = |target: &String| target == node || Some(target.as_str()) == claim;
-        let as_expected = self.nominated.get(pod).is_some_and(|nomination| is_here(&nomination.target));
-        if !as_expected && self.nominated.values().any(|nomination| is_here(&nomination.target)) {
+        let names = std::iter::once(node).chain(claim);
+        let expected: Vec<&PodKey> = names.flat_map(|name| self.nominated.on(name)).collect();
+        if !expected.is_empty() && !expected.contains(&pod) {
             self.batch.trigger(now);
         }
     }
 
     fn forget_nominations(&mut self, target: &str, now: Timestamp) {
-        let before = self.nominated.len();
-        self.nominated.retain(|_, nomination| nomination.target != target);
         self.vacated.retain(|one| one.target != target);
-        if self.nominated.len() != before {
+        if self.nominated.forget(target) {
             self.batch.trigger(now);
         }
     }
@@ -458,11 +488,17 @@ impl World {
             Kind::Node => {
                 for name in absent(self.nodes.keys(), &names) {
                     self.node_deleted(&name);
+                    self.pod_events.remove(&name);
                 }
             }
-            Kind::NodePool => self.pools.retain(|name, _| names.contains(name.as_str())),
+            Kind::NodePool => {
+                self.pools.retain(|name, _| names.contains(name.as_str()));
+                self.health.retain(|name, _| names.contains(name.as_str()));
+            }
             Kind::NodeClaim => {
-                for name in absent(self.claims.keys(), &names) {
+                // The list may be older than what is being created.
+                let there = self.claims.iter().filter(|(_, state)| !state.is_planned()).map(|(name, _)| name);
+                for name in absent(there, &names) {
                     self.claim_deleted(&name, now);
                 }
             }
@@ -475,7 +511,11 @@ impl World {
             }
             Kind::NodeClass => {}
             Kind::Namespace => self.namespaces.retain(|name, _| names.contains(name.as_str())),
-            Kind::PersistentVolumeClaim | Kind::PersistentVolume | Kind::StorageClass | Kind::CsiNode => {
+            Kind::PersistentVolumeClaim
+            | Kind::PersistentVolume
+            | Kind::StorageClass
+            | Kind::CsiNode
+            | Kind::VolumeAttachment => {
                 self.storage.listed(kind, &names);
             }
         }
@@ -490,12 +530,8 @@ impl World {
             self.pool_counted.insert(pool.to_owned(), now);
         }
         match outcome {
-            Ok(Some(object)) if key.verb == "create" || self.knows(&object) => self.applied(*object, now),
-            // Its pods are pending again; the next round, under another name, is the batch window's to time.
-            Err(_) if key.verb == "create" => {
-                self.flights.forget(&key.subject);
-                self.nominated.retain(|_, nomination| nomination.target != claim);
-            }
+            Ok(Some(object)) if self.knows(&object) => self.applied(*object, now),
+            Err(Failure::Refused(_) | Failure::NotFound(_)) if key.verb == CREATE => self.claim_refused(claim),
             Err(Failure::Unknown(_)) if key.verb == "launch" => {
                 if let Some(state) = self.claims.get_mut(claim) {
                     state.launch_uncertain();
@@ -549,6 +585,7 @@ impl World {
             | Object::PersistentVolume(_)
             | Object::StorageClass(_)
             | Object::CsiNode(_)
+            | Object::VolumeAttachment(_)
             | Object::Namespace(_)
             | Object::PodDisruptionBudget(_)
             | Object::Selecting(_) => false,
@@ -556,15 +593,16 @@ impl World {
     }
 
     fn planned(&mut self, round: Round) {
-        for (claim, pods) in round.claims {
-            for pod in pods {
-                self.unschedulable.remove(&pod);
-                self.nominated.insert(pod, Nomination { target: claim.clone(), at: round.at });
+        for claim in round.created {
+            if let Some(name) = claim.metadata.name.clone() {
+                self.claims.insert(name, ClaimState::planned(claim, round.at));
             }
         }
-        for (pod, target) in round.nominated {
+        let on_claims = round.claims.into_iter();
+        let on_claims = on_claims.flat_map(|(claim, pods)| pods.into_iter().map(move |pod| (pod, claim.clone())));
+        for (pod, target) in on_claims.chain(round.nominated) {
             self.unschedulable.remove(&pod);
-            self.nominated.insert(pod, Nomination { target, at: round.at });
+            self.nominated.insert(pod, target, round.at);
         }
         for (pod, verdict) in round.unschedulable {
             self.nominated.remove(&pod);

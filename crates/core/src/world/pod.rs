@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::digest::{Digest, Digests};
+use crate::Timestamp;
 use crate::resources::{PODS, Resources};
 
 /// `namespace/name`, in that order of comparison.
@@ -26,6 +27,17 @@ impl fmt::Display for PodKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// What `karpenter.sh/do-not-disrupt` says of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoNotDisrupt<'a> {
+    No,
+    Always,
+    /// Protected until then, and no longer.
+    Until(Timestamp),
+    /// Neither `true` nor a positive duration: as if it were not there.
+    Unreadable(&'a str),
 }
 
 /// A pod and what was read from it.
@@ -100,10 +112,33 @@ impl PodState {
             && !self.is_node_owned()
     }
 
-    /// Its owner wants it to stay where it is.
-    pub fn must_stay(&self) -> bool {
+    /// Its owner wants it to stay where it is now. One that is on its way out, or has ended, need not.
+    pub fn must_stay(&self, now: Timestamp) -> bool {
+        !self.is_terminating()
+            && !self.is_terminal()
+            && match self.do_not_disrupt() {
+                DoNotDisrupt::Always => true,
+                DoNotDisrupt::Until(until) => now < until,
+                DoNotDisrupt::No | DoNotDisrupt::Unreadable(_) => false,
+            }
+    }
+
+    /// What its annotation says: `true`, or how long from its start it must stay.
+    pub fn do_not_disrupt(&self) -> DoNotDisrupt<'_> {
         let annotations = self.pod.metadata.annotations.as_ref();
-        annotations.and_then(|all| all.get(karpenter_api::labels::DO_NOT_DISRUPT)).is_some_and(|value| value == "true")
+        let Some(value) = annotations.and_then(|all| all.get(karpenter_api::labels::DO_NOT_DISRUPT)) else {
+            return DoNotDisrupt::No;
+        };
+        if value == "true" {
+            return DoNotDisrupt::Always;
+        }
+        let Some(grace) = karpenter_api::duration::parse(value).filter(jiff::SignedDuration::is_positive) else {
+            return DoNotDisrupt::Unreadable(value);
+        };
+        // One that has not started yet has all of it before it.
+        let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let until = started.and_then(|started| started.0.checked_add(grace).ok());
+        until.map_or(DoNotDisrupt::Always, DoNotDisrupt::Until)
     }
 
     /// Waits for a node: kube-scheduler found no place and no controller pins it to one.

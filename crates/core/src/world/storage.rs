@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm};
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use karpenter_api::labels as keys;
@@ -28,6 +28,8 @@ pub struct Storage {
     pub classes: BTreeMap<String, VolumeClass>,
     /// By node, then driver: how many volumes can be attached.
     pub limits: BTreeMap<String, BTreeMap<String, i64>>,
+    /// By node, then attachment: the volume that is attached, or is to be.
+    pub attachments: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A PersistentVolumeClaim.
@@ -85,6 +87,10 @@ impl Storage {
             Object::PersistentVolume(volume) => put(&mut self.volumes, name(&volume.metadata), Volume::new(volume)),
             Object::StorageClass(class) => put(&mut self.classes, name(&class.metadata), VolumeClass::new(class)),
             Object::CsiNode(node) => put(&mut self.limits, name(&node.metadata), limits(node)),
+            Object::VolumeAttachment(attachment) => {
+                self.attached(attachment);
+                false
+            }
             _ => false,
         }
     }
@@ -95,6 +101,7 @@ impl Storage {
             Object::PersistentVolume(volume) => drop(self.volumes.remove(&name(&volume.metadata))),
             Object::StorageClass(class) => drop(self.classes.remove(&name(&class.metadata))),
             Object::CsiNode(node) => drop(self.limits.remove(&name(&node.metadata))),
+            Object::VolumeAttachment(attachment) => self.detached(attachment),
             _ => {}
         }
     }
@@ -105,7 +112,31 @@ impl Storage {
             Kind::PersistentVolume => self.volumes.retain(|name, _| names.contains(name.as_str())),
             Kind::StorageClass => self.classes.retain(|name, _| names.contains(name.as_str())),
             Kind::CsiNode => self.limits.retain(|name, _| names.contains(name.as_str())),
+            Kind::VolumeAttachment => {
+                for attached in self.attachments.values_mut() {
+                    attached.retain(|name, _| names.contains(name.as_str()));
+                }
+                self.attachments.retain(|_, attached| !attached.is_empty());
+            }
             _ => {}
+        }
+    }
+
+    /// A volume without a name of its own is written in the attachment: nobody can tell whose it is.
+    fn attached(&mut self, attachment: &VolumeAttachment) {
+        let spec = &attachment.spec;
+        if let Some(volume) = spec.source.persistent_volume_name.clone().filter(|name| !name.is_empty()) {
+            let of_node = self.attachments.entry(spec.node_name.clone()).or_default();
+            of_node.insert(name(&attachment.metadata), volume);
+        }
+    }
+
+    fn detached(&mut self, attachment: &VolumeAttachment) {
+        if let Some(of_node) = self.attachments.get_mut(&attachment.spec.node_name) {
+            of_node.remove(&name(&attachment.metadata));
+            if of_node.is_empty() {
+                self.attachments.remove(&attachment.spec.node_name);
+            }
         }
     }
 }

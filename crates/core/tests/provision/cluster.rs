@@ -12,7 +12,10 @@ use karpenter_core::cloud::{
 use karpenter_core::provision::{self, Round};
 use karpenter_core::resources::Resources;
 use karpenter_core::world::PodKey;
-use karpenter_core::{Change, Cloud, Deed, KubeWrite, Object, Observation, Requirement, Requirements, Settings, World};
+use karpenter_core::{
+    ActionKey, Change, Cloud, Deed, Failure, KubeWrite, Object, Observation, Requirement, Requirements, Settings,
+    World, decide,
+};
 use serde_json::{Value, json};
 
 pub(crate) const ZONES: [&str; 3] = ["a", "b", "c"];
@@ -141,6 +144,22 @@ impl Cluster {
 
     /// The next round, when it is due; the World learns of it, and sees the claims it creates.
     pub(crate) fn round(&mut self) -> Answer {
+        let answer = self.round_unanswered();
+        for claim in answer.created.values() {
+            self.created(claim);
+        }
+        answer
+    }
+
+    /// The API server holds a claim that was planned.
+    pub(crate) fn created(&mut self, claim: &NodeClaim) {
+        let mut claim = claim.clone();
+        claim.metadata.uid.clone_from(&claim.metadata.name);
+        self.see(Object::NodeClaim(Box::new(claim)));
+    }
+
+    /// The next round, when it is due; the World learns of it, and of nothing that comes of it.
+    pub(crate) fn round_unanswered(&mut self) -> Answer {
         let due = self.world.batch.due_at(&self.settings).expect("a round is due");
         self.now = self.now.max(due);
         let decision = provision::decide(&self.world, &self.market, &self.settings, self.now);
@@ -154,11 +173,22 @@ impl Cluster {
         let mut created = BTreeMap::new();
         for action in decision.actions {
             if let Deed::Kube(KubeWrite::Create { object, claim }) = action.deed {
-                self.see(Object::NodeClaim(claim.clone()));
                 created.insert(object.name, *claim);
             }
         }
         Answer { created, round: round.expect("a round was solved") }
+    }
+
+    /// What is to be created now, of all that there is to do.
+    pub(crate) fn creations(&self) -> Vec<ActionKey> {
+        let decision = decide(&self.world, &self.market, &self.settings, self.now);
+        decision.actions.into_iter().map(|action| action.key).filter(|key| key.verb == "create").collect()
+    }
+
+    /// A write that was under way is answered.
+    pub(crate) fn answered(&mut self, key: &ActionKey, outcome: Result<(), Failure>) {
+        self.world.begin(key, self.now);
+        self.learns(Observation::Done { key: key.clone(), outcome: outcome.map(|()| None) });
     }
 
     pub(crate) fn round_after(&mut self, seconds: i64) -> Answer {

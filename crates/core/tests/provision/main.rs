@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod coming;
+#[cfg(test)]
 mod defaults;
 #[cfg(test)]
 mod leaving;
@@ -10,6 +12,7 @@ mod leaving;
 mod legal;
 #[cfg(test)]
 mod limits;
+mod min_values;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
@@ -21,6 +24,7 @@ mod priority;
 #[cfg(test)]
 mod reserved;
 #[cfg(test)]
+mod sizes;
 mod starved;
 #[cfg(test)]
 mod verdicts;

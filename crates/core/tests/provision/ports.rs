@@ -13,8 +13,12 @@ fn takes_port() -> Value {
 }
 
 fn daemon_with_port() -> Value {
+    daemon_named("agent")
+}
+
+fn daemon_named(name: &str) -> Value {
     json!({
-        "kind": "DaemonSet", "metadata": { "name": "agent", "namespace": "kube-system" },
+        "kind": "DaemonSet", "metadata": { "name": name, "namespace": "kube-system" },
         "spec": { "selector": {}, "template": { "spec": takes_port() } },
     })
 }
@@ -72,4 +76,18 @@ fn a_daemon_everywhere_leaves_its_port_to_nobody() {
     let refusal = answer.refusal("app");
     assert!(refusal.contains("2 removed by a daemon that takes host port TCP/80"), "{refusal}");
     assert_eq!(answer.types("plain"), ["small", "large"]);
+}
+
+/// One of the two will wait forever; that is no reason for other pods to.
+#[test]
+fn daemons_that_want_the_same_port_leave_room_for_pods_that_do_not() {
+    let mut cluster = Cluster::new();
+    cluster.has(daemon_named("agent"));
+    cluster.has(daemon_named("rival"));
+    cluster.waits("app", &takes_port());
+    cluster.waits("plain", &json!({}));
+    let answer = cluster.round();
+    assert_eq!(answer.types("plain"), ["small", "large"], "{answer:#?}");
+    let refusal = answer.refusal("app");
+    assert!(refusal.contains("2 removed by a daemon that takes host port TCP/80"), "{refusal}");
 }

@@ -61,15 +61,12 @@ impl Master {
 
     /// Takes those columns into the basis that lower the cost; says whether any did.
     pub(super) fn offer_all(&mut self, columns: &[Column]) -> bool {
-        let mut entered = false;
-        for _ in 0..OFFERS_MAX {
-            let any = columns.iter().filter(|column| self.offer(column)).count() > 0;
-            entered |= any;
-            if !any {
-                break;
-            }
-        }
-        entered
+        (0..OFFERS_MAX).take_while(|_| self.offer_once(columns)).count() > 0
+    }
+
+    /// As [`Master::offer_all`], each column once.
+    pub(super) fn offer_once(&mut self, columns: &[Column]) -> bool {
+        columns.iter().filter(|column| self.offer(column)).count() > 0
     }
 
     fn offer(&mut self, column: &Column) -> bool {

@@ -17,13 +17,17 @@
 //!
 //! Cost: a search is bounded ([`fill`]); step 1 takes O(kinds + bought) searches, step 2 O(kinds) for each
 //! generation, a column O(demands²). Kinds × demands are bounded, so the plan's cost does not grow with the number
-//! of pods; demands beyond [`DEMANDS_MAX`] are left to the packer.
+//! of pods. Of more than [`DEMANDS_MAX`] demands those with the most pods are planned first, and the others once these
+//! are placed, for what does not fit beside them: at most [`PLANS_MAX`] times. Where that is not enough for all, the
+//! ones that are nearly alike become one that asks for the most of each resource; only what differs in more than size
+//! (labels, rules per node) and is still too much is left to the packer.
 
 mod fill;
 mod master;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -33,8 +37,15 @@ use crate::pack::{EVERYWHERE, Packer, Suggested};
 use crate::problem::{Problem, Rule};
 use crate::shape::{Choice, ShapeId, holds, room};
 
-/// Rows of the linear program.
+/// Rows of the linear program: of more demands, those with the most pods are planned first.
 const DEMANDS_MAX: usize = 192;
+/// So many plans are made for what limits, or the number of demands, leave out of the one before. With more demands
+/// than these have rows, those that are nearly alike are merged.
+pub(crate) const PLANS_MAX: usize = 8;
+/// They agree in so many bits after the highest, and in fewer if there are still too many.
+const BITS_MAX: u32 = 6;
+/// For fewer than this part of the pods (in percent) there is no further plan.
+const FEW_PERCENT: u64 = 2;
 /// A type that is dearer than another by less than this factor …
 const SIZE_STEP: f64 = 1.1;
 /// … and that holds, per dollar, at most so much more than that, is not considered.
@@ -61,16 +72,21 @@ const STEP: f64 = 0.3;
 type Group = Option<(usize, u32)>;
 
 /// A plan for the pods that an already filled packer has not placed.
+#[derive(Clone, Debug)]
 pub(crate) struct Suggestion {
-    pub(crate) demands: usize,
+    /// What a pod of each demand asks for.
+    pub(crate) demands: Rc<[Vec<i64>]>,
     pub(crate) bins: Vec<Suggested>,
     /// What its nodes cost, in 10⁻⁶ USD per hour.
     pub(crate) price: u64,
+    /// Pods that it leaves to a later plan.
+    pub(crate) beyond: u64,
 }
 
 /// What is to be bought, as the plan sees it.
 pub(crate) struct Planner {
     demands: Vec<Demand>,
+    beyond: u64,
     items: Vec<Item>,
     kinds: Vec<Kind>,
     choices: Vec<(ShapeId, Choice)>,
@@ -82,7 +98,7 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(problem: &Problem, packer: &mut Packer<'_>) -> Self {
-        let demands = demands(problem, packer);
+        let (demands, beyond) = demands(problem, packer);
         let asked = asked(problem, &demands);
         let needs = |demand: &Demand| asked.iter().map(|at| float(demand.requests[*at])).collect();
         let item = |demand: &Demand| Item { need: needs(demand), count: demand.count, group: demand.group };
@@ -92,7 +108,7 @@ impl Planner {
         let mut counts: Vec<u32> = items.iter().map(|item| item.count).collect();
         let paid = reserved(problem, packer, &demands, &items, &asked);
         let reserved = take_reserved(paid, &items, &kinds, packer.reservations.clone(), &mut counts);
-        Self { demands, items, kinds, choices, reserved, counts }
+        Self { demands, beyond, items, kinds, choices, reserved, counts }
     }
 
     /// The cheapest plan, if every node cost `premium` (10⁻⁶ USD per hour) beside its price.
@@ -101,7 +117,8 @@ impl Planner {
         for kind in &mut kinds {
             kind.price += float(premium);
         }
-        let mut suggestion = Suggestion { demands: self.demands.len(), bins: self.reserved.clone(), price: 0 };
+        let demands = self.demands.iter().map(|demand| demand.requests.clone()).collect();
+        let mut suggestion = Suggestion { demands, bins: self.reserved.clone(), price: 0, beyond: self.beyond };
         for (kind, pattern, copies) in cheapest(&self.items, &mut kinds, self.counts.clone()) {
             let (shape, choice) = self.choices[kind];
             let shape = loosest(packer, &self.demands, shape, &pattern);
@@ -162,7 +179,9 @@ struct Demand {
     group: Group,
 }
 
-fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
+/// At most [`DEMANDS_MAX`] demands, and how many pods are in none of them, if that is worth another plan.
+fn demands(problem: &Problem, packer: &mut Packer<'_>) -> (Vec<Demand>, u64) {
+    packer.demand_of.iter_mut().for_each(Vec::clear);
     let mut waiting = vec![0_u32; problem.classes.len()];
     for (pod, class) in problem.pods.iter().enumerate() {
         waiting[*class] += u32::from(packer.bin_of[pod].is_none());
@@ -183,10 +202,49 @@ fn demands(problem: &Problem, packer: &mut Packer<'_>) -> Vec<Demand> {
             packer.demand_of[class].push((domain, at));
         }
     }
+    for bits in (0..=BITS_MAX).rev() {
+        if all.len() <= DEMANDS_MAX * PLANS_MAX {
+            break;
+        }
+        all = merge(all, packer, bits);
+    }
+    let pods = |all: &[Demand]| all.iter().map(|demand| u64::from(demand.count)).sum::<u64>();
+    let total = pods(&all);
     if all.len() > DEMANDS_MAX {
         keep_largest(&mut all, packer);
     }
-    all
+    let beyond = total - pods(&all);
+    (all, if beyond.saturating_mul(100) > total.saturating_mul(FEW_PERCENT) { beyond } else { 0 })
+}
+
+/// Demands whose amounts agree in their first bits after the highest become one, which asks for the most that any of
+/// them does.
+fn merge(all: Vec<Demand>, packer: &mut Packer<'_>, bits: u32) -> Vec<Demand> {
+    let coarse = |amount: &i64| {
+        let drop = (i64::BITS - amount.leading_zeros()).saturating_sub(bits + 1);
+        amount >> drop << drop
+    };
+    let mut merged: Vec<Demand> = Vec::new();
+    let mut known: FxHashMap<(ShapeId, Vec<i64>, Group), usize> = FxHashMap::default();
+    let mut numbers = Vec::with_capacity(all.len());
+    for demand in all {
+        let key = (demand.shape, demand.requests.iter().map(coarse).collect(), demand.group);
+        let at = *known.entry(key).or_insert(merged.len());
+        numbers.push(at);
+        match merged.get_mut(at) {
+            None => merged.push(demand),
+            Some(one) => {
+                one.count += demand.count;
+                for (most, amount) in one.requests.iter_mut().zip(&demand.requests) {
+                    *most = (*most).max(*amount);
+                }
+            }
+        }
+    }
+    for (_, at) in packer.demand_of.iter_mut().flatten() {
+        *at = numbers[*at];
+    }
+    merged
 }
 
 /// The pods of a class by domain, if a spread divides them: as evenly as what is there already allows.
@@ -239,10 +297,12 @@ fn divide(
     divided
 }
 
-/// The demands with the most pods stay; the packer finds places for the others.
+/// The demands with the most pods stay, of equals some of every size: multiples of the golden ratio are spread evenly.
 fn keep_largest(all: &mut Vec<Demand>, packer: &mut Packer<'_>) {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let spread = |at: usize| u64::try_from(at).unwrap_or_default().wrapping_mul(GOLDEN);
     let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|at| (Reverse(all[*at].count), *at));
+    order.sort_by_key(|at| (Reverse(all[*at].count), spread(*at)));
     order.truncate(DEMANDS_MAX);
     order.sort_unstable();
     let kept = std::mem::take(all);
@@ -337,7 +397,8 @@ fn candidates(problem: &Problem, packer: &Packer<'_>, shape: ShapeId, asked: &[u
         let room = asked.iter().map(|at| float(room[*at])).collect();
         fits.then(|| Candidate { shape, choice: *choice, room, price: float(choice.price) })
     };
-    of.types.iter().filter_map(candidate).collect()
+    let within = of.types.iter().filter(|choice| packer.within_limits(of.pool, choice.kind));
+    within.filter_map(candidate).collect()
 }
 
 /// A node of this shape takes every demand whose labels it meets already.
@@ -358,7 +419,7 @@ fn reserved(
     asked: &[usize],
 ) -> Vec<Paid> {
     let mut all = Vec::new();
-    for one in std::rc::Rc::clone(&packer.reserved).iter() {
+    for one in Rc::clone(&packer.reserved).iter() {
         for shape in shapes(demands) {
             let Some(pinned) = packer.shapes.narrow(shape, one.pin) else { continue };
             for candidate in
@@ -453,12 +514,13 @@ fn cheapest(items: &[Item], kinds: &mut [Kind], mut counts: Vec<u32>) -> Vec<Bou
         let plan = buy(items, kinds, &values, counts.clone(), &mut filler);
         let columns: Vec<Column> = plan.bought.iter().map(|(kind, pattern, _)| column(kinds, *kind, pattern)).collect();
         best = best.min(plan);
-        if !master.offer_all(&columns) {
+        if !master.offer_once(&columns) {
             break;
         }
         if round > 0 && best.cost <= master.cost() * GOOD_ENOUGH {
             return best.bought;
         }
+        master.offer_all(&columns);
         follow(&mut values, &master.duals);
     }
     let mut generated = 0;

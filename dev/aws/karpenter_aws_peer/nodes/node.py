@@ -91,7 +91,13 @@ def plan(instance: Instance, image_name: str, cluster: Cluster, region: str, scr
         "metadata": {
             "name": name,
             "labels": labels | script.labels,
-            "annotations": {FAKE: "fake", NOT_READY: "true", "node.alpha.kubernetes.io/ttl": "0"},
+            "annotations": {
+                FAKE: "fake",
+                NOT_READY: "true",
+                "node.alpha.kubernetes.io/ttl": "0",
+                # The control plane attaches volumes, not the kubelet.
+                "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+            },
         },
         "spec": {
             "providerID": f"aws:///{instance.zone}/{instance.id}",

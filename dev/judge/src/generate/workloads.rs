@@ -278,8 +278,8 @@ fn spread() -> impl Strategy<Value = Drawn> {
         selector(),
         sometimes(20, 1..=4),
         sometimes(20, one_of(&["Honor", "Ignore"])),
-        sometimes(20, one_of(&["Honor", "Ignore"])),
-        sometimes(15, one_of(&["hash", "absent"])),
+        sometimes(40, one_of(&["Honor", "Honor", "Ignore"])),
+        sometimes(25, one_of(&["hash", "hash", "absent"])),
     )
         .prop_map(|(key, skew, when, selector, domains, affinity, taints, keys)| {
             json!({

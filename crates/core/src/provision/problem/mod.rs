@@ -107,9 +107,12 @@ pub(super) fn build<'w, C: Cloud>(
     let of_nodes = world.nodes.values().filter_map(NodeState::labels);
     let of_claims = world.claims.values().filter_map(|state| state.claim.metadata.labels.as_ref());
     for (key, value) in of_nodes.chain(of_claims).flatten() {
-        if let Some(values) = vocabulary.values.get_mut(key) {
-            values.insert(value.clone());
-        }
+        vocabulary.value(key, value);
+    }
+    let open = world.claims.values().filter(|state| !state.is_settled());
+    for spec in open.flat_map(|state| &state.claim.spec.requirements) {
+        let key = karpenter_api::labels::normalized(&spec.key);
+        spec.values.iter().flatten().for_each(|value| vocabulary.value(key, value));
     }
     let words = vocabulary.words();
     let relax_min_values = settings.min_values_policy == MinValuesPolicy::BestEffort;

@@ -1,19 +1,21 @@
-//! Nodes that stay, and launched claims whose Node is still to come, with what is free on them.
+//! Nodes that stay, and claims whose Node is still to come, with what is free on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_api::{labels as keys, taints};
 use karpenter_solver::{Node, Row};
+use rustc_hash::FxHashMap;
 
 use super::{Interned, daemons::Daemon};
 use crate::World;
 use crate::provision::pods::NODE_NAME;
+use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
 use crate::world::{ClaimState, Digest, NodeState, PodKey};
 
 impl Interned<'_> {
-    /// Initialised nodes first, then by name; then launched claims without a Node.
+    /// Initialised nodes first, then by name; then claims without a Node, those that are launched first.
     pub(super) fn add_nodes(&mut self, world: &World, daemons: &[Daemon]) {
         let mut nodes: Vec<&NodeState> = world.nodes.values().filter(|node| !world.is_ending(node)).collect();
         nodes.sort_by_key(|node| (!node.is_initialized(), node.name()));
@@ -21,22 +23,25 @@ impl Interned<'_> {
         for node in nodes {
             self.add_node(world, node, daemons, &expected);
         }
-        for state in world.claims.values().filter(|state| !state.is_deleting()) {
-            let joined = state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
-            if !joined {
-                self.add_claim(world, state, daemons, &expected);
-            }
+        let joined =
+            |state: &ClaimState| state.provider_id().is_some_and(|id| world.nodes_by_provider_id.contains_key(id));
+        let awaited = |state: &&ClaimState| !state.is_deleting() && !joined(state);
+        let mut claims: Vec<&ClaimState> = world.claims.values().filter(awaited).collect();
+        claims.sort_by_key(|state| !state.is_settled());
+        let mut known = FxHashMap::default();
+        for state in claims {
+            self.add_claim(world, state, daemons, &expected, &mut known);
         }
     }
 
+    /// Until it is registered, what its claim will make of it counts.
     fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &Expected<'_>) {
         let claim = world.claim_of(node);
         let status = node.node.status.as_ref();
         let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::offered);
         let mut available = self.with_ports(&given.unwrap_or_default());
-        let managed = node.label(keys::NODEPOOL).is_some();
-        let starting = managed && !node.is_initialized();
-        if starting && let Some(claim) = claim {
+        let starting = claim.filter(|_| !node.is_initialized());
+        if let Some(claim) = starting {
             fill(&mut available, claim);
         }
         let name_of_claim = claim.map(ClaimState::name).filter(|name| *name != node.name());
@@ -44,24 +49,17 @@ impl Interned<'_> {
         let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
         let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
         let pods: Vec<&Digest> = bound.chain(coming).collect();
-        let mut labels = node.labels().cloned().unwrap_or_default();
+        let joining = claim.filter(|_| !node.is_registered());
+        let mut labels = match joining {
+            Some(claim) => claim.labels_of(node),
+            None => node.labels().cloned().unwrap_or_default(),
+        };
         labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
         let row = self.words.label_row(&self.problem.layout, &labels);
-        let startup: Vec<Taint> = claim
-            .filter(|_| starting)
-            .and_then(|claim| claim.claim.spec.startup_taints.as_ref())
-            .into_iter()
-            .flatten()
-            .map(taints::to_core)
-            .collect();
-        let passing = |taint: &Taint| {
-            starting
-                && (taints::is_ephemeral(taint)
-                    || startup.iter().any(|s| s.key == taint.key && s.effect == taint.effect))
-        };
-        let standing: Vec<Taint> = node.taints().iter().filter(|taint| !passing(taint)).cloned().collect();
+        let mut standing = joining.map_or_else(|| node.taints().to_vec(), |claim| claim.taints_of(node));
+        standing.retain(|taint| !starting.is_some_and(|claim| claim.is_passing(taint)));
         let is_there = |daemon: &Daemon| world.pods_on(node.name()).any(|pod| daemon.owns(pod));
-        for daemon in self.daemons_on(standing.iter(), &row, daemons).iter().filter(|daemon| !is_there(daemon)) {
+        for daemon in self.daemons_on(&standing, &row, daemons).filter(|daemon| !is_there(daemon)) {
             available.subtract(&daemon.requests);
         }
         // Pods may be expected under either name.
@@ -71,22 +69,88 @@ impl Interned<'_> {
         self.push_node(world, node.name(), row, &standing, available, &pods);
     }
 
-    fn add_claim(&mut self, world: &World, state: &ClaimState, daemons: &[Daemon], expected: &Expected<'_>) {
-        let mut available = Resources::default();
-        fill(&mut available, state);
-        if available.0.is_empty() {
-            return;
-        }
-        let mut available = self.with_ports(&available);
-        let labels = state.claim.metadata.labels.clone().unwrap_or_default();
-        let row = self.words.label_row(&self.problem.layout, &labels);
-        let standing: Vec<Taint> = state.claim.spec.taints.iter().flatten().map(taints::to_core).collect();
-        let daemons = self.daemons_on(standing.iter(), &row, daemons);
-        for daemon in &daemons {
-            available.subtract(&daemon.requests);
-        }
+    fn add_claim<'w>(
+        &mut self,
+        world: &'w World,
+        state: &'w ClaimState,
+        daemons: &[Daemon],
+        expected: &Expected<'_>,
+        known: &mut Known<'w>,
+    ) {
+        let taints = state.claim.spec.taints.iter().flatten().map(taints::to_core);
+        let standing: Vec<Taint> = taints.filter(|taint| !state.is_passing(taint)).collect();
+        let (row, available) = if state.is_settled() {
+            let mut labels = state.claim.metadata.labels.clone().unwrap_or_default();
+            // Nobody knows it yet.
+            labels.insert(keys::HOSTNAME.to_owned(), String::new());
+            let row = self.words.label_row(&self.problem.layout, &labels);
+            let mut promised = Resources::default();
+            fill(&mut promised, state);
+            let available = self.beside_daemons(self.with_ports(&promised), &standing, &row, daemons);
+            (row, available)
+        } else {
+            self.certain(state, &standing, daemons, known)
+        };
         let pods = expected.get(state.name()).map(Vec::as_slice).unwrap_or_default();
         self.push_node(world, state.name(), row, &standing, available, pods);
+    }
+
+    /// What is certain of a claim that is not launched yet. Its spec is written and cannot be changed any more, so no
+    /// pod narrows it as it narrows a claim of its own round: a pod must suit every type, zone and capacity type that
+    /// the claim may still come to, and of each resource there is what the type with the least of it has beside the
+    /// daemons. What the claim requests its instance has in any case, as nothing else is launched for it.
+    fn certain<'w>(
+        &mut self,
+        state: &'w ClaimState,
+        standing: &[Taint],
+        daemons: &[Daemon],
+        known: &mut Known<'w>,
+    ) -> (Row, Resources) {
+        let taints = standing.iter().map(|taint| self.taint(taint)).collect();
+        let alike = (state.pool(), self.words.pool_row(&self.problem.layout, &asked(state)), taints);
+        let of = known.entry(alike);
+        let (row, least) = of.or_insert_with_key(|(pool, own, _)| self.least(*pool, own, standing, daemons));
+        let spec = state.claim.spec.resources.as_ref();
+        let requests = spec.and_then(|resources| resources.requests.as_ref()).into_iter().flatten();
+        let requests =
+            requests.filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &amount.to_string())?)));
+        let requests = self.with_ports(&requests.collect());
+        let mut available = self.beside_daemons(requests, standing, row, daemons);
+        available.max(least);
+        (row.clone(), available)
+    }
+
+    /// What claims of a pool with these labels may become, and the least they then have beside the daemons; nothing
+    /// if the pool is not on offer any more.
+    fn least(&self, pool: Option<&str>, own: &Row, standing: &[Taint], daemons: &[Daemon]) -> (Row, Resources) {
+        let problem = &self.problem;
+        let is_it = |pool_at: &usize| self.pools[*pool_at].0.metadata.name.as_deref() == pool;
+        let types = (0..self.pools.len()).find(is_it).map(|at| &problem.pools[at].types);
+        let mut all: Option<(Row, Resources)> = None;
+        for (kind, _) in types.into_iter().flat_map(|types| types.iter()) {
+            let (told, kind) = (&self.types[*kind], &problem.types[*kind]);
+            if !problem.layout.intersects(&kind.row, own) {
+                continue;
+            }
+            let row = own.and(&kind.row);
+            let room = self.beside_daemons(self.with_ports(&told.allocatable), standing, &row, daemons);
+            match &mut all {
+                Some((rows, least)) => {
+                    rows.widen(&row);
+                    least.min(&room);
+                }
+                None => all = Some((row, room)),
+            }
+        }
+        all.unwrap_or_else(|| (own.clone(), Resources::default()))
+    }
+
+    /// What is left when the daemons that run on such a node have their part.
+    fn beside_daemons(&self, mut of: Resources, standing: &[Taint], row: &Row, daemons: &[Daemon]) -> Resources {
+        for daemon in self.daemons_on(standing, row, daemons) {
+            of.subtract(&daemon.requests);
+        }
+        of
     }
 
     /// What the daemons take is off `available`; what the pods take is not yet.
@@ -116,14 +180,8 @@ impl Interned<'_> {
     }
 
     /// The daemons that run on a node with this row and these taints.
-    fn daemons_on<'d>(
-        &self,
-        standing: impl Iterator<Item = &'d Taint> + Clone,
-        row: &Row,
-        daemons: &'d [Daemon],
-    ) -> Vec<&'d Daemon> {
-        let runs = |daemon: &&Daemon| daemon.tolerates(standing.clone()) && self.runs_on(daemon, row);
-        daemons.iter().filter(runs).collect()
+    fn daemons_on<'d>(&self, standing: &[Taint], row: &Row, daemons: &'d [Daemon]) -> impl Iterator<Item = &'d Daemon> {
+        daemons.iter().filter(|daemon| daemon.tolerates(standing.iter()) && self.runs_on(daemon, row))
     }
 }
 
@@ -138,6 +196,21 @@ fn fill(available: &mut Resources, claim: &ClaimState) {
         }
     }
 }
+
+/// The labels of a claim that is not launched yet, as far as they are settled.
+fn asked(state: &ClaimState) -> Requirements {
+    let mut all = Requirements::default();
+    for spec in &state.claim.spec.requirements {
+        all.add(keys::normalized(&spec.key), Requirement::from_spec(spec));
+    }
+    for (key, value) in state.claim.metadata.labels.iter().flatten() {
+        all.add(keys::normalized(key), Requirement::one_of([value.clone()]));
+    }
+    all
+}
+
+/// What claims that are alike may become and have at least: by pool, labels and taints.
+type Known<'w> = FxHashMap<(Option<&'w str>, Row, Vec<usize>), (Row, Resources)>;
 
 /// By node or claim: what earlier rounds sent there. Pods that are not bound yet or have to leave their node (any other
 /// that is bound is no longer nominated), and replacements of those that have left.

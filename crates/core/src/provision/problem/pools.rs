@@ -222,6 +222,7 @@ impl Interned<'_> {
             for daemon in daemons.iter().filter(|daemon| self.runs_on(daemon, &of_type)) {
                 overhead.add(&daemon.requests);
             }
+            self.take_ports_once(&mut overhead);
             let amounts = self.words.amounts(&overhead);
             let group = overheads.iter().position(|known| *known == amounts).unwrap_or_else(|| {
                 overheads.push(amounts);

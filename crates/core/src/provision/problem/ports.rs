@@ -57,6 +57,13 @@ impl Interned<'_> {
         all
     }
 
+    /// Daemons that want the same port take it once: of a port nobody can have more than there is.
+    pub(super) fn take_ports_once(&self, of: &mut Resources) {
+        for name in self.contested.keys() {
+            of.set(name.clone(), of.get(name).min(PLENTY));
+        }
+    }
+
     pub(super) fn port(&mut self, port: &HostPort) -> usize {
         self.ports.iter().position(|known| known == port).unwrap_or_else(|| {
             self.ports.push(port.clone());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
-use karpenter_solver::{Counter, Filter, Layout, Row, Rule};
+use karpenter_solver::{Counter, Filter, Layout, Node, Row, Rule};
 use rustc_hash::FxHashMap;
 
 use super::Interned;
@@ -244,7 +244,7 @@ impl Interned<'_> {
         let filter = told.filter.as_ref().map(|filter| self.filter(filter));
         let domains = key.map(|key| self.domains(key, filter.as_ref())).unwrap_or_default();
         let on_nodes = if key.is_none() { vec![0; self.nodes.len()] } else { Vec::new() };
-        Counter { key, counts: Vec::new(), on_nodes, domains, filter }
+        Counter { key, counts: Vec::new(), open: Vec::new(), on_nodes, domains, filter }
     }
 
     fn filter(&self, told: &FilterTold) -> Filter {
@@ -271,10 +271,13 @@ impl Interned<'_> {
         let layout = &self.problem.layout;
         let passes = |row: &Row, taints: &[usize]| filter.is_none_or(|filter| filter.passes(layout, row, taints));
         let mut all: Vec<usize> = Vec::new();
-        let known = |all: &Vec<usize>, bit: &usize| *bit < Layout::FIRST || all.contains(bit);
+        let values = Layout::FIRST..Layout::FIRST + self.words.values[key].len();
+        let known = |all: &Vec<usize>, bit: &usize| !values.contains(bit) || all.contains(bit);
         for node in self.problem.nodes.iter().filter(|node| passes(&node.row, &node.taints)) {
-            if let Some(bit) = layout.single(&node.row, key).filter(|bit| !known(&all, bit)) {
-                all.push(bit);
+            for bit in layout.bits(&node.row, key) {
+                if !known(&all, &bit) {
+                    all.push(bit);
+                }
             }
         }
         for pool in &self.problem.pools {
@@ -314,27 +317,49 @@ impl Interned<'_> {
     }
 
     fn count(&mut self, world: &World, at: usize, key: &str, target: &str) {
-        let node = self.node_index.get(target).copied();
-        let counter = &self.problem.counters[at];
-        if let (Some(filter), Some(node)) = (&counter.filter, node) {
-            let node = &self.problem.nodes[node];
-            if !filter.passes(&self.problem.layout, &node.row, &node.taints) {
-                return;
-            }
-        }
-        let bit = counter.key.and_then(|at| self.words.bit(at, &domain(world, target, key)?));
+        let Some(node) = self.node_index.get(target).copied() else {
+            return self.count_leaving(world, at, key, target);
+        };
+        let layout = &self.problem.layout;
+        let Node { row, taints, .. } = &self.problem.nodes[node];
         let counter = &mut self.problem.counters[at];
-        if counter.key.is_none() {
-            if let Some(held) = node.and_then(|node| counter.on_nodes.get_mut(node)) {
-                *held += 1;
+        let filter = counter.filter.as_ref();
+        if filter.is_some_and(|filter| !filter.passes(layout, row, taints)) {
+            return;
+        }
+        let Some(key) = counter.key else { return counter.on_nodes[node] += 1 };
+        match layout.single(row, key) {
+            Some(bit) if filter.is_none_or(|filter| filter.surely_passes(row, taints)) => {
+                one_more(&mut counter.counts, bit);
             }
-        } else if let Some(bit) = bit {
-            if counter.counts.len() <= bit {
-                counter.counts.resize(bit + 1, 0);
-            }
-            counter.counts[bit] += 1;
+            _ => counter
+                .domains
+                .iter()
+                .filter(|bit| layout.has(row, key, **bit))
+                .for_each(|bit| one_more(&mut counter.open, *bit)),
         }
     }
+
+    /// On a node that is being deleted, and so takes no pods any more.
+    fn count_leaving(&mut self, world: &World, at: usize, key: &str, node: &str) {
+        let counter = &mut self.problem.counters[at];
+        let value = world.nodes.get(node).and_then(|node| node.label(key));
+        let bit = counter.key.zip(value).and_then(|(at, value)| self.words.bit(at, value));
+        if let Some(bit) = bit {
+            one_more(&mut counter.counts, bit);
+        }
+    }
+}
+
+/// Labels that are not there, and values that nobody speaks of, are no domains.
+fn one_more(counts: &mut Vec<u32>, bit: usize) {
+    if bit < Layout::FIRST {
+        return;
+    }
+    if counts.len() <= bit {
+        counts.resize(bit + 1, 0);
+    }
+    counts[bit] += 1;
 }
 
 /// Topology keys by which pods that have a place refuse others.
@@ -397,21 +422,4 @@ fn is_placed(world: &World, placing: &BTreeSet<&PodKey>, pod: &PodState) -> bool
 /// Where it is, or will be: a pod that is nominated although it is bound has to leave.
 fn target<'w>(world: &'w World, pod: &'w PodState) -> Option<&'w str> {
     world.nominated.get(&pod.key).map(|nomination| nomination.target.as_str()).or_else(|| pod.node_name())
-}
-
-/// The value of a label of a node, or of a claim whose node is still to come.
-fn domain(world: &World, target: &str, key: &str) -> Option<String> {
-    if let Some(node) = world.nodes.get(target) {
-        return node.label(key).map(str::to_owned);
-    }
-    let claim = world.claims.get(target)?;
-    if let Some(value) = claim.label(key) {
-        return Some(value.to_owned());
-    }
-    let settled =
-        claim.claim.spec.requirements.iter().find(|r| r.key == key && r.operator == karpenter_api::Operator::In)?;
-    match settled.values.as_deref()? {
-        [one] => Some(one.clone()),
-        _ => None,
-    }
 }

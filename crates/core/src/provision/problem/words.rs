@@ -132,6 +132,13 @@ impl Vocabulary {
         self.values.entry(key.to_owned()).or_default()
     }
 
+    /// A value, if anybody speaks of its key.
+    pub(super) fn value(&mut self, key: &str, value: &str) {
+        if let Some(values) = self.values.get_mut(key).filter(|values| !values.contains(value)) {
+            values.insert(value.to_owned());
+        }
+    }
+
     pub(super) fn words(self) -> Words {
         let keys: Vec<String> = self.values.keys().cloned().collect();
         Words {
