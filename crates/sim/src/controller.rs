@@ -71,7 +71,8 @@ impl Sim {
 
     /// A process starts with nothing but its settings.
     pub(crate) fn start(&mut self) {
-        let settings = Settings { cluster_name: CLUSTER.to_owned(), ..Settings::default() };
+        let repairs = Dice::of(self.options.seed, "repairs").chance(3_000);
+        let settings = Settings { cluster_name: CLUSTER.to_owned(), node_repair: repairs, ..Settings::default() };
         let aws = AwsSettings {
             cluster_name: CLUSTER.to_owned(),
             region: catalogue::REGION.to_owned(),
@@ -304,7 +305,7 @@ impl Sim {
                 _ => Ok(()),
             }
         });
-        self.wrote(write, outcome.is_ok());
+        self.wrote(write, &outcome);
         self.settle();
         if times_out { (unknown(), self.controller.dice.between(SECOND, 10 * SECOND)) } else { (outcome, slow) }
     }

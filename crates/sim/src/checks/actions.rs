@@ -5,10 +5,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use karpenter_api::{NodeClaim, conditions, labels as keys};
 use karpenter_aws::call::Call;
 use karpenter_core::action::WriteKind;
-use karpenter_core::{KubeWrite, Timestamp};
+use karpenter_core::{Failure, KubeWrite, Timestamp};
 
 use super::Invariant;
 use crate::agenda::{MINUTE, SECOND};
+use crate::api::Effect;
 use crate::cloud::{self, Deeds, catalogue};
 use crate::cluster::Phase;
 use crate::scenario::{ORPHAN_WITHIN, must_stay};
@@ -37,9 +38,12 @@ impl Sim {
     }
 
     /// After it took effect.
-    pub(crate) fn wrote(&mut self, write: &KubeWrite, done: bool) {
-        self.deed(format!("{write:?}").chars().take(200).collect());
-        if done
+    pub(crate) fn wrote(&mut self, write: &KubeWrite, outcome: &Effect) {
+        // An eviction that a budget blocks changes nothing, and is rightly asked for again.
+        if !matches!(outcome, Err(Failure::Blocked(_))) {
+            self.deed(format!("{write:?}").chars().take(300).collect());
+        }
+        if outcome.is_ok()
             && let KubeWrite::Patch { object, .. } = write
             && object.kind == WriteKind::Node
             && self.checks.marked.contains(&object.name)

@@ -263,8 +263,21 @@ fn described(call: &Call) -> Report {
             }
             Report::Images { class: class.clone(), generation: *generation, result: Ok(found) }
         }
-        Call::EnsureInstanceProfile { class, profile } => {
-            Report::InstanceProfile { class: class.clone(), name: profile.name.clone(), result: Ok(()) }
+        Call::EnsureInstanceProfile { class, profile, .. } => Report::InstanceProfile {
+            class: class.clone(),
+            wanted: profile.name.clone(),
+            result: Ok(profile.name.clone()),
+        },
+        Call::InstanceProfiles { .. } => Report::InstanceProfiles { result: Ok(Vec::new()) },
+        Call::DeleteInstanceProfile { name } => Report::InstanceProfileDeleted { name: name.clone(), result: Ok(()) },
+        Call::Validate(trial) => {
+            Report::Validated { class: trial.class.clone(), inputs: trial.inputs.clone(), result: Ok(()) }
+        }
+        Call::PlacementGroup { class, generation, .. } => {
+            Report::PlacementGroup { class: class.clone(), generation: *generation, result: Ok(None) }
+        }
+        Call::Reservations { class, generation, .. } => {
+            Report::Reservations { class: class.clone(), generation: *generation, result: Ok(Vec::new()) }
         }
         Call::DeleteClassResources { class, .. } => {
             Report::ClassResourcesDeleted { class: class.clone(), result: Ok(()) }
@@ -311,8 +324,21 @@ pub(crate) fn failed(call: &Call, error: CallError) -> Report {
         Call::Images { class, generation, .. } => {
             Report::Images { class: class.clone(), generation: *generation, result: Err(error) }
         }
-        Call::EnsureInstanceProfile { class, profile } => {
-            Report::InstanceProfile { class: class.clone(), name: profile.name.clone(), result: Err(error) }
+        Call::EnsureInstanceProfile { class, profile, .. } => {
+            Report::InstanceProfile { class: class.clone(), wanted: profile.name.clone(), result: Err(error) }
+        }
+        Call::InstanceProfiles { .. } => Report::InstanceProfiles { result: Err(error) },
+        Call::DeleteInstanceProfile { name } => {
+            Report::InstanceProfileDeleted { name: name.clone(), result: Err(error) }
+        }
+        Call::Validate(trial) => {
+            Report::Validated { class: trial.class.clone(), inputs: trial.inputs.clone(), result: Err(error) }
+        }
+        Call::PlacementGroup { class, generation, .. } => {
+            Report::PlacementGroup { class: class.clone(), generation: *generation, result: Err(error) }
+        }
+        Call::Reservations { class, generation, .. } => {
+            Report::Reservations { class: class.clone(), generation: *generation, result: Err(error) }
         }
         Call::DeleteClassResources { class, .. } => {
             Report::ClassResourcesDeleted { class: class.clone(), result: Err(error) }
