@@ -72,7 +72,13 @@ impl Driver {
 
     /// Decides and dispatches; returns how long nothing is due.
     fn turn(&mut self, now: Timestamp) -> Duration {
+        let window = self.machine.window_ends().filter(|end| *end <= now);
         let turn = self.machine.turn(now);
+        if let Some(end) = window {
+            let late = Timestamp::now().duration_since(end);
+            tracing::debug!(window_ended = %end, ?late, actions = turn.actions.len(), "round");
+        }
+        self.telemetry.catalogue(self.machine.aws());
         for action in turn.actions {
             tracing::debug!(action = %action.key, "dispatch");
             self.executor.start(action);

@@ -1,6 +1,6 @@
 //! Wiring: settings, clients, channels, tasks, shutdown. No logic.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use karpenter_aws::Aws;
@@ -23,32 +23,43 @@ const EVENTS_MAX: usize = 16_384;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) fn controller(options: &Options) -> anyhow::Result<()> {
+    let began = Instant::now();
     // Settings are judged before anything is started.
     let settings = options.core()?;
     options.aws("")?;
-    telemetry::log::init(&options.log_level)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options, settings))
+    telemetry::log::init(&options.log_level, &options.log_output_paths)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options, settings, began))
 }
 
-async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::Result<()> {
+async fn run(options: &Options, settings: karpenter_core::Settings, began: Instant) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("no way to the API server")?;
     // What failed is the World's to know and to try again: the client would ask a budget that blocks an eviction for
     // minutes, and nobody would hear of it.
     config.default_retry = false;
+    let authority = authority(&config);
     let client = kube::Client::try_from(config).context("no way to the API server")?;
     let wire = Wire::connect(env!("CARGO_PKG_VERSION")).await.context("no way to AWS")?;
-    let aws = options.aws(wire.region())?;
+    let mut aws = options.aws(wire.region())?;
+    aws.cluster_ca = aws.cluster_ca.or(authority);
+    if aws.zonal_shift {
+        let enabled = wire.zonal_shift_is_enabled(&settings.cluster_name).await;
+        enabled
+            .context("--enable-zonal-shift (ENABLE_ZONAL_SHIFT): expected a cluster that ARC zonal shift manages")?;
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         cluster = settings.cluster_name,
         region = wire.region(),
         "karpenter starts"
     );
+    for gate in options.unknown_gates() {
+        tracing::warn!(gate, "no feature gate has this name: it is ignored");
+    }
     tracing::warn!("no lease is taken yet: run one replica only");
     let (messages, inbox) = mpsc::channel(EVENTS_MAX);
     let mut tasks = JoinSet::new();
     let (telemetry, registry) = Telemetry::start(&client, &mut tasks)?;
-    let health = Health::default();
+    let health = Health::since(began);
     serve(options, registry, health.clone(), &mut tasks).await?;
     observe::start(&client, &settings, &messages, &mut tasks);
     let executor = Executor::new(client, wire, messages.clone(), options.rate());
@@ -66,6 +77,25 @@ async fn run(options: &Options, settings: karpenter_core::Settings) -> anyhow::R
     }
     tasks.abort_all();
     Ok(())
+}
+
+/// The certificate authority by which this process knows the API server, in base64 of PEM, as nodes are told it.
+fn authority(config: &kube::Config) -> Option<String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let certificates = config.root_cert.as_ref().filter(|all| !all.is_empty())?;
+    let mut pem = String::new();
+    for certificate in certificates {
+        let text = STANDARD.encode(certificate);
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        // RFC 7468: lines of 64 characters.
+        for line in text.as_bytes().chunks(64) {
+            pem.push_str(&String::from_utf8_lossy(line));
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    Some(STANDARD.encode(pem))
 }
 
 async fn stopped() -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Probes and /metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::Context;
 use axum::Router;
@@ -16,26 +17,50 @@ use crate::settings::Options;
 
 /// What the readiness probe tells: nothing missing means ready.
 #[derive(Clone, Debug)]
-pub(crate) struct Health(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Health {
+    began: Instant,
+    state: Arc<Mutex<State>>,
+}
 
-impl Default for Health {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(vec!["not started".to_owned()])))
-    }
+#[derive(Debug)]
+struct State {
+    missing: Vec<String>,
+    /// Steps of the start that were told: lists, catalogue.
+    told: (bool, bool),
 }
 
 impl Health {
+    /// Of a process that began then.
+    pub(crate) fn since(began: Instant) -> Self {
+        let state = State { missing: vec!["not started".to_owned()], told: (false, false) };
+        Self { began, state: Arc::new(Mutex::new(state)) }
+    }
+
     pub(crate) fn update(&self, world: &World, catalogue: bool) {
-        let mut missing: Vec<String> =
-            world.unlisted().into_iter().map(|kind| format!("first list of {kind:?}")).collect();
-        if !catalogue {
-            missing.push("first list of instance types and prices".to_owned());
+        let unlisted = world.unlisted();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (unlisted.is_empty(), catalogue);
+        if state.told != (true, true) {
+            let after = self.began.elapsed().as_secs_f64();
+            if now.0 && !state.told.0 {
+                tracing::info!(after, "every watched kind was listed");
+            }
+            if now.1 && !state.told.1 {
+                tracing::info!(after, "instance types are known");
+            }
+            if now == (true, true) {
+                tracing::info!(after, "ready");
+            }
+            state.told = (state.told.0 || now.0, state.told.1 || now.1);
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        state.missing = unlisted.into_iter().map(|kind| format!("first list of {kind:?}")).collect();
+        if !catalogue {
+            state.missing.push("first list of instance types".to_owned());
+        }
     }
 
     fn missing(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 }
 

@@ -35,24 +35,31 @@ impl Executor {
         Self { client, wire, messages, rate, under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
     }
 
-    /// Starts an action. Its end is told through the driver's messages, exactly once.
+    /// Starts an action. Its end is told through the driver's messages, exactly once, even if its executor panics.
     pub(crate) fn start(&self, action: Action<Call>) {
         let executor = self.clone();
+        let (key, is_write) = (action.key.clone(), matches!(action.deed, Deed::Kube(_)));
         tokio::spawn(async move {
             // Never closed, and large enough for all.
             let permit = executor.under_way.acquire().await;
-            let (key, facts) = (action.key, action.facts);
-            let event = match action.deed {
-                Deed::Kube(write) => {
-                    executor.rate.turn().await;
-                    Event::Written { outcome: kube::write(&executor.client, &write).await, key, facts }
-                }
-                Deed::Cloud(call) => Event::Reported { report: Box::new(executor.wire.call(call).await), key, facts },
-            };
+            let own = executor.clone();
+            let work = tokio::spawn(async move { own.carry_out(action).await });
+            let event = work.await.unwrap_or_else(|broken| Event::Lost { key, is_write, told: broken.to_string() });
             drop(permit);
             // The driver is gone only when the process ends.
             let _ = executor.messages.send(Message::Event(event)).await;
         });
+    }
+
+    async fn carry_out(&self, action: Action<Call>) -> Event {
+        let Action { key, deed, facts } = action;
+        match deed {
+            Deed::Kube(write) => {
+                self.rate.turn().await;
+                Event::Written { outcome: kube::write(&self.client, &write).await, key, facts }
+            }
+            Deed::Cloud(call) => Event::Reported { report: Box::new(self.wire.call(call).await), key, facts },
+        }
     }
 
     /// Waits until nothing is under way.

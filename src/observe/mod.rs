@@ -1,6 +1,7 @@
 //! Watches: each kind's stream becomes observations. One broken object stops nothing.
 
 mod budget;
+mod cluster;
 mod csinode;
 mod daemonset;
 mod namespace;
@@ -37,6 +38,7 @@ pub(crate) fn start(client: &Client, settings: &Settings, events: &Sender<Messag
     if !settings.default_spreads.is_empty() {
         selecting::start(client, events, tasks);
     }
+    tasks.spawn(cluster::poll(client.clone(), events.clone()));
     tasks.spawn(pod::watch(client.clone(), events.clone()));
     tasks.spawn(node::watch(client.clone(), events.clone()));
     tasks.spawn(nodepool::watch(client.clone(), events.clone()));

@@ -1,29 +1,46 @@
 //! Facts as log lines, and the logger itself.
 
+use std::fs::File;
 use std::io::IsTerminal;
 
-use anyhow::bail;
+use anyhow::Context;
 use karpenter_core::Fact;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
-/// JSON when piped, text with colours on a terminal.
-pub(crate) fn init(level: &str) -> anyhow::Result<()> {
-    let level = match level {
-        "" | "info" => "info",
-        "debug" => "debug",
-        "error" => "error",
-        other => bail!("--log-level (LOG_LEVEL): found {other:?}, expected debug, info or error"),
-    };
+/// JSON when piped, text with colours on a terminal. `paths`: stdout, stderr or files, separated by commas.
+pub(crate) fn init(level: &str, paths: &str) -> anyhow::Result<()> {
+    let level = if level.is_empty() { "info" } else { level };
     // Libraries speak up only when something is wrong.
     let filter = EnvFilter::new(format!("warn,karpenter={level},karpenter_aws_wire={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
-    if std::io::stdout().is_terminal() {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sinks(paths)?);
+    if paths == "stdout" && std::io::stdout().is_terminal() {
         builder.with_target(false).init();
     } else {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     }
     Ok(())
+}
+
+fn sinks(paths: &str) -> anyhow::Result<BoxMakeWriter> {
+    let mut all: Option<BoxMakeWriter> = None;
+    for path in paths.split(',').map(str::trim) {
+        let sink = match path {
+            "stdout" => BoxMakeWriter::new(std::io::stdout),
+            "stderr" => BoxMakeWriter::new(std::io::stderr),
+            path => {
+                let file = File::options().create(true).append(true).open(path);
+                let file = file.with_context(|| format!("--log-output-paths (LOG_OUTPUT_PATHS): {path:?}"))?;
+                BoxMakeWriter::new(std::sync::Mutex::new(file))
+            }
+        };
+        all = Some(match all {
+            Some(others) => BoxMakeWriter::new(others.and(sink)),
+            None => sink,
+        });
+    }
+    Ok(all.unwrap_or_else(|| BoxMakeWriter::new(std::io::stdout)))
 }
 
 /// Dollars of a price in micro-dollars.
@@ -45,6 +62,11 @@ pub(super) fn write(fact: &Fact) {
         Fact::PoolWithoutInstanceTypes { pool, message } => {
             warn!(nodepool = pool.name, reason = message, "no instance type fits the NodePool");
         }
+        // From nine tenths of the limit on.
+        Fact::UserData { class, bytes, most } if bytes * 10 >= most * 9 => {
+            warn!(ec2nodeclass = class, bytes, most, "user data is near EC2's limit");
+        }
+        Fact::UserData { class, bytes, .. } => tracing::debug!(ec2nodeclass = class, bytes, "user data is rendered"),
         Fact::ClaimPlanned { claim, pool, pods, cheapest, instance_types } => {
             let price = cheapest.map(dollars);
             info!(nodeclaim = claim, nodepool = pool, pods, instance_types, price, "create NodeClaim");

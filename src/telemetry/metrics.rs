@@ -15,10 +15,12 @@ pub(super) struct Metrics {
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
     pods_drained: IntCounterVec,
+    eviction_requests: IntCounterVec,
     errors: IntCounterVec,
     unschedulable: IntGaugeVec,
     node_count: IntGauge,
     leaving: IntGauge,
+    user_data: IntGaugeVec,
     synced: IntGauge,
     turns: Histogram,
 }
@@ -70,6 +72,11 @@ impl Metrics {
             )?,
             nodes_drained: counter("karpenter_nodes_drained_total", "Nodes drained.", &["nodepool"])?,
             pods_drained: counter("karpenter_pods_drained_total", "Pods asked to leave.", &["reason"])?,
+            eviction_requests: counter(
+                "karpenter_pods_eviction_requests_total",
+                "Answers to evictions, by HTTP status; 4xx and 5xx where it says no more.",
+                &["code"],
+            )?,
             errors: counter("karpenter_rs_action_failures_total", "Actions that failed, by verb.", &["verb"])?,
             unschedulable: register(
                 registry,
@@ -85,6 +92,16 @@ impl Metrics {
             leaving: register(
                 registry,
                 IntGauge::new("karpenter_rs_pods_leaving", "Evictions and deletions of pods that are under way.")?,
+            )?,
+            user_data: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "karpenter_ec2nodeclasses_userdata_bytes",
+                        "User data of an EC2NodeClass's nodes, in bytes.",
+                    ),
+                    &["nodeclass"],
+                )?,
             )?,
             synced: register(
                 registry,
@@ -120,6 +137,10 @@ impl Metrics {
             Fact::PodEvicted { reason, .. } | Fact::PodExpelled { reason, .. } => {
                 self.pods_drained.with_label_values(&[reason.as_str()]).inc();
             }
+            Fact::UserData { class, bytes, .. } => {
+                self.user_data.with_label_values(&[class]).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
+            }
+            Fact::EvictionAnswered { code } => self.eviction_requests.with_label_values(&[*code]).inc(),
             Fact::ActionFailed { action, .. } => {
                 let verb = action.split(' ').next().unwrap_or_default();
                 self.errors.with_label_values(&[verb]).inc();
@@ -141,7 +162,7 @@ impl Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> anyhow::Result<C> {
+pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> anyhow::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

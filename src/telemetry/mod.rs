@@ -3,16 +3,19 @@
 
 mod events;
 pub(crate) mod log;
+mod market;
 mod metrics;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use karpenter_aws::Aws;
 use karpenter_core::{Fact, World};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use events::Events;
+use market::Market;
 use metrics::Metrics;
 
 /// The same fact is told again only after this long.
@@ -24,6 +27,7 @@ const REMEMBERED_MAX: usize = 20_000;
 
 pub(crate) struct Telemetry {
     metrics: Metrics,
+    market: Market,
     events: Events,
     told: BTreeMap<String, Instant>,
 }
@@ -32,12 +36,16 @@ impl Telemetry {
     pub(crate) fn start(client: &kube::Client, tasks: &mut JoinSet<()>) -> anyhow::Result<(Self, Registry)> {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry)?;
+        let market = Market::register(&registry)?;
         let events = Events::start(client.clone(), tasks);
-        Ok((Self { metrics, events, told: BTreeMap::new() }, registry))
+        Ok((Self { metrics, market, events, told: BTreeMap::new() }, registry))
     }
 
     pub(crate) fn tell(&mut self, fact: &Fact) {
         self.metrics.count(fact);
+        if matches!(fact, Fact::EvictionAnswered { .. }) {
+            return;
+        }
         if self.is_news(fact) {
             log::write(fact);
             self.events.publish(fact);
@@ -47,6 +55,11 @@ impl Telemetry {
     /// Gauges of the model as a whole.
     pub(crate) fn state(&mut self, world: &World) {
         self.metrics.state(world);
+    }
+
+    /// The catalogue, if it changed.
+    pub(crate) fn catalogue(&mut self, aws: &Aws) {
+        self.market.tell(aws);
     }
 
     pub(crate) fn turn(&mut self, took: Duration) {

@@ -69,7 +69,7 @@ fn random_type(dice: &mut Dice, zones: &[&str]) -> InstanceType {
     one(labels::ZONE_ID, offerings.iter().map(|offering| offering.zone_id.clone()).collect());
     one(labels::CAPACITY_TYPE, offerings.iter().map(|o| o.capacity_type.as_str().to_owned()).collect());
     all.add(labels::INSTANCE_GPU_COUNT, Requirement::does_not_exist());
-    InstanceType { name, requirements: all, capacity, allocatable, offerings }
+    InstanceType { name, requirements: all.into(), capacity, allocatable, offerings }
 }
 
 fn offerings(dice: &mut Dice, zones: &[&str], cpu: i64, gib: i64) -> Vec<Offering> {

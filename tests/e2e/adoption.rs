@@ -15,7 +15,7 @@ const POOL_HASH: [&str; 2] = ["karpenter.sh/nodepool-hash", "karpenter.sh/nodepo
 const CLASS_HASH: [&str; 2] = ["karpenter.k8s.aws/ec2nodeclass-hash", "karpenter.k8s.aws/ec2nodeclass-hash-version"];
 const CLASS: &str = "karpenter.k8s.aws/ec2nodeclass";
 /// Ours alone: Karpenter knows nothing of it.
-const UID_TAG: &str = "karpenter-rs.dev/nodeclaim-uid";
+const LAUNCH_TAG: &str = "karpenter-rs.dev/launch";
 
 /// What must be the same after another controller has taken over.
 #[derive(Debug, PartialEq)]
@@ -41,12 +41,21 @@ async fn kept(stage: &Stage) -> anyhow::Result<Kept> {
         stage.cluster.nodes().await?.into_iter().map(|node| (name(&node.metadata).to_owned(), node.metadata.uid));
     let pods = stage.cluster.pods().await?.into_iter().map(|pod| (name(&pod.metadata).to_owned(), pod.metadata.uid));
     let bought = ["CreateFleet", "RunInstances", "CreateLaunchTemplate", "TerminateInstances"];
+    // A new process tries the class again, which is for no pool.
+    let is_for_pool = |call: &BTreeMap<String, String>| {
+        let pool = call.iter().find_map(|(key, value)| {
+            let tag = key.strip_suffix(".Key").filter(|_| value == "karpenter.sh/nodepool")?;
+            call.get(&format!("{tag}.Value"))
+        });
+        pool.is_none_or(|pool| pool == "general")
+    };
+    let count = |action: &str| Ok(stage.calls(action)?.iter().filter(|call| is_for_pool(call)).count());
     Ok(Kept {
         claims: claims.iter().map(of_claim).collect(),
         nodes: nodes.collect(),
         pods: pods.collect(),
         instances,
-        calls: bought.iter().map(|call| Ok(stage.calls(call)?.len())).collect::<anyhow::Result<_>>()?,
+        calls: bought.into_iter().map(count).collect::<anyhow::Result<_>>()?,
     })
 }
 
@@ -75,9 +84,9 @@ async fn as_karpenter_left_it(stage: &Stage) -> anyhow::Result<()> {
     stage.patch::<NodePool>("general", &hashed(old(POOL_HASH, "v2"))).await?;
     stage.patch::<Ec2NodeClass>("default", &hashed(old(CLASS_HASH, "v4"))).await?;
     for instance in stage.aws.alive()? {
-        stage.aws.ec2("DeleteTags", &[("ResourceId.1", instance.id.as_str()), ("Tag.1.Key", UID_TAG)])?;
+        stage.aws.ec2("DeleteTags", &[("ResourceId.1", instance.id.as_str()), ("Tag.1.Key", LAUNCH_TAG)])?;
     }
-    assert!(stage.aws.alive()?.iter().all(|instance| !instance.tags.contains_key(UID_TAG)));
+    assert!(stage.aws.alive()?.iter().all(|instance| !instance.tags.contains_key(LAUNCH_TAG)));
     Ok(())
 }
 

@@ -24,8 +24,8 @@ const CLASSES: [(&str, &str); 5] = [
     ("custom", "m6g.large"),
 ];
 
-/// Tags whose values are made up for each claim.
-const VARYING_TAGS: [&str; 2] = ["karpenter.sh/nodeclaim", "karpenter-rs.dev/nodeclaim-uid"];
+/// Tags whose values are made up for each launch.
+const VARYING_TAGS: [&str; 1] = ["karpenter-rs.dev/launch"];
 
 /// The manifest of a class, with `$name` in place of ids unless they are given.
 fn manifest(name: &str, ids: &BTreeMap<String, String>) -> anyhow::Result<Value> {

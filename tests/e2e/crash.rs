@@ -84,11 +84,14 @@ async fn ends_well(stage: &Stage) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_fleet_is_asked_for() -> anyhow::Result<()> {
     let mut stage = Stage::dark().await?;
-    fault(&stage, &json!({ "action": "CreateLaunchTemplate", "kind": "hang_before", "count": null }))?;
+    // A launch's template, not the one by which the class is tried: that is for no pool.
+    let for_pool = json!({ "TagSpecification.1.Tag.3.Value": "general" });
+    let hang = json!({ "action": "CreateLaunchTemplate", "kind": "hang_before", "count": null, "match": for_pool });
+    fault(&stage, &hang)?;
     stage.start()?;
     three_pods_wait(&stage).await?;
     claims_wait(&stage, 3).await?;
-    called(&stage, "CreateLaunchTemplate", 1).await?;
+    called(&stage, "CreateLaunchTemplate", 2).await?;
     stage.kill()?;
     assert_eq!(stage.calls("CreateFleet")?.len(), 0);
     assert_eq!(stage.aws.alive()?.len(), 0);

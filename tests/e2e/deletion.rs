@@ -130,8 +130,48 @@ async fn a_class_outlives_its_claims_and_leaves_nothing_on_aws() -> anyhow::Resu
             let gone = left?.is_none() && !templates.contains("karpenter.k8s.aws/");
             Ok(Seen::holds(gone, templates))
         })
-        .await
+        .await?;
+    let asked = stage.aws.peer("calls")?["counts"].as_object().cloned().unwrap_or_default();
+    let beyond: Vec<&String> = asked.keys().filter(|action| !ALLOWED.contains(&action.as_str())).collect();
+    assert!(beyond.is_empty(), "actions that the policy of Karpenter's users does not allow: {beyond:?}");
+    Ok(())
 }
+
+/// What the IAM policy of Karpenter's getting-started guide allows: whoever runs Karpenter need not change theirs.
+const ALLOWED: [&str; 32] = [
+    "AddRoleToInstanceProfile",
+    "CreateFleet",
+    "CreateInstanceProfile",
+    "CreateLaunchTemplate",
+    "CreateTags",
+    "DeleteInstanceProfile",
+    "DeleteLaunchTemplate",
+    "DeleteMessage",
+    "DescribeCapacityReservations",
+    "DescribeCluster",
+    "DescribeImages",
+    "DescribeInstanceStatus",
+    "DescribeInstanceTypeOfferings",
+    "DescribeInstanceTypes",
+    "DescribeInstances",
+    "DescribeLaunchTemplates",
+    "DescribePlacementGroups",
+    "DescribeSecurityGroups",
+    "DescribeSpotPriceHistory",
+    "DescribeSubnets",
+    "GetInstanceProfile",
+    "GetManagedResource",
+    "GetParameter",
+    "GetProducts",
+    "GetQueueUrl",
+    "ListInstanceProfiles",
+    "PassRole",
+    "ReceiveMessage",
+    "RemoveRoleFromInstanceProfile",
+    "RunInstances",
+    "TagInstanceProfile",
+    "TerminateInstances",
+];
 
 /// An instance that somebody else ended: its pods get another one, and the claim goes.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,16 +4,20 @@
 
 mod adoption;
 mod bad_input;
+mod catalogue;
 mod classes;
 mod crash;
 mod crds;
 mod deletion;
 mod draining;
+mod faults;
 mod given_up;
 mod launch;
 mod manifests;
 mod path;
+mod prompt;
 mod stage;
 mod standalone;
+mod start;
 mod validation;
 mod volumes;

@@ -312,7 +312,9 @@ async fn each_capacity_type_is_bought_its_own_way_and_fits_the_pod() -> anyhow::
         ("firm", "on-demand", ("OnDemandOptions.AllocationStrategy", "lowest-price"), false),
     ] {
         let claim = stage.ready_claim(pool).await?;
-        let call = calls.get(claim.metadata.uid.as_deref().unwrap_or_default());
+        // The fleet's token was on the claim before EC2 was asked.
+        let token = claim.metadata.annotations.as_ref().and_then(|all| all.get("karpenter-rs.dev/launch"));
+        let call = calls.get(token.map_or("", String::as_str));
         let target = "TargetCapacitySpecification";
         holds(
             call,

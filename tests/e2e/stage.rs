@@ -18,6 +18,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Longer than any way through the controller takes on a slow machine; a wait that is over earlier ends earlier.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
+/// Longer than the controller waits between things it does one by one: it tags one instance a second.
+const QUIET: Duration = Duration::from_millis(1500);
+
 /// Made by the first test, gone when the process ends (the harness sees to that).
 static HOUSE: Mutex<Option<Environment>> = Mutex::const_new(None);
 
@@ -64,6 +67,17 @@ impl Stage {
         Ok(())
     }
 
+    /// As [`Stage::start`], with some of the controller's environment changed.
+    pub(crate) fn start_with(&mut self, changed: &[(&str, &str)]) -> anyhow::Result<()> {
+        let binary = Path::new(env!("CARGO_BIN_EXE_karpenter"));
+        self.controller = Some(self.environment()?.controller_with(binary, changed)?);
+        Ok(())
+    }
+
+    pub(crate) fn controller(&self) -> anyhow::Result<&Controller> {
+        self.controller.as_ref().context("it runs")
+    }
+
     /// SIGKILL: the controller has no last words.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.controller.take().context("it runs")?.kill()
@@ -92,6 +106,12 @@ impl Stage {
         let said = self.controller.as_ref().map(Controller::said).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         format!("the controller said last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+
+    /// The controller's log, a line an entry.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let said = self.controller.as_ref().map(Controller::said).unwrap_or_default();
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     // ── what is there ──
@@ -283,7 +303,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What was still being done when a test looked is done: for a second it has written nothing and called nobody.
+    /// What was still being done when a test looked is done: for a while it has written nothing and called nobody.
     pub(crate) async fn has_settled(&self) -> anyhow::Result<()> {
         let mut last = self.sample()?;
         let mut since = Instant::now();
@@ -292,7 +312,7 @@ impl Stage {
             if (&now.writes, now.calls) != (&last.writes, last.calls) {
                 (last, since) = (now, Instant::now());
             }
-            Ok(Seen::holds(since.elapsed() > Duration::from_secs(1), (&last.writes, last.calls)))
+            Ok(Seen::holds(since.elapsed() > QUIET, (&last.writes, last.calls)))
         })
         .await
     }

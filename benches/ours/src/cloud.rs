@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use karpenter_api::{NodeClaim, NodePool};
-use karpenter_core::cloud::{CatalogueProblem, InstanceType, LaunchProblem, NodeClassState};
+use karpenter_api::NodePool;
+use karpenter_core::cloud::{CatalogueProblem, InstanceType, LaunchBatch, LaunchProblem, NodeClassState};
 use karpenter_core::{Cloud, Timestamp};
 
 use crate::Input;
@@ -31,11 +31,13 @@ impl Cloud for FixedCloud {
         Ok(Arc::clone(&self.types))
     }
 
-    fn launch(&self, _claim: &NodeClaim, _attempt: u32, _now: Timestamp) -> Result<(), LaunchProblem> {
+    fn launch(&self, _batch: &LaunchBatch<'_>, _planned: &[()], _now: Timestamp) -> Result<(), LaunchProblem> {
         Err(LaunchProblem::NotYet("nothing is launched here".to_owned()))
     }
 
-    fn find(&self, _claim: &NodeClaim) {}
+    fn find(&self, _batch: &LaunchBatch<'_>) -> Option<()> {
+        None
+    }
 
     fn terminate(&self, _provider_id: &str) {}
 }

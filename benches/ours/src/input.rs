@@ -130,7 +130,7 @@ impl TypeRow {
         let one = |(key, values): (&String, &Vec<String>)| (key.clone(), Requirement::one_of(values.iter().cloned()));
         Ok(InstanceType {
             name: self.name.clone(),
-            requirements: Requirements(self.requirements.iter().map(one).collect()),
+            requirements: Requirements(self.requirements.iter().map(one).collect()).into(),
             capacity: Resources::from_quantities(&self.capacity),
             allocatable: Resources::from_quantities(&self.allocatable),
             offerings: self

@@ -61,6 +61,9 @@ pub const EC2_NODE_CLASS_HASH: &str = "karpenter.k8s.aws/ec2nodeclass-hash";
 pub const EC2_NODE_CLASS_HASH_VERSION: &str = "karpenter.k8s.aws/ec2nodeclass-hash-version";
 pub const INSTANCE_PROFILE_NAME: &str = "karpenter.k8s.aws/instance-profile-name";
 pub const TAGGED: &str = "karpenter.k8s.aws/tagged";
+pub const CLUSTER_NAME_TAGGED: &str = "compatibility.karpenter.k8s.aws/cluster-name-tagged";
+/// Ours: the launch that a NodeClaim belongs to; claims that are bought together share it.
+pub const LAUNCH: &str = "karpenter-rs.dev/launch";
 
 // Finalizers.
 pub const TERMINATION_FINALIZER: &str = "karpenter.sh/termination";
@@ -69,8 +72,8 @@ pub const EC2_NODE_CLASS_FINALIZER: &str = "karpenter.k8s.aws/termination";
 // Tags of what is created on AWS.
 pub const TAG_NODECLAIM: &str = "karpenter.sh/nodeclaim";
 pub const TAG_CLUSTER: &str = "eks:eks-cluster-name";
-/// Ours: the claim's UID, by which an instance is found again after a crash.
-pub const TAG_NODECLAIM_UID: &str = "karpenter-rs.dev/nodeclaim-uid";
+/// Ours: the launch that bought the instance, by which it is found again after a crash.
+pub const TAG_LAUNCH: &str = "karpenter-rs.dev/launch";
 
 /// Keys that a node can be expected to have although no NodePool names them.
 pub const WELL_KNOWN: [&str; 36] = [

@@ -10,30 +10,40 @@ use serde_json::Value;
 use crate::{Wire, error};
 
 impl Wire {
+    /// A page has a hundred types and names the next one: kinds of types are asked for side by side.
     pub(crate) async fn instance_types(&self) -> Result<Vec<InstanceTypeInfo>, CallError> {
-        let mut zones = self.zones_by_type().await?;
-        let filter = |name: &str, values: &[&str]| {
-            let values = values.iter().map(|value| (*value).to_owned()).collect();
-            Filter::builder().name(name).set_values(Some(values)).build()
-        };
+        let (zones, virtual_x86, metal_x86, virtual_arm, metal_arm) = tokio::try_join!(
+            self.zones_by_type(),
+            self.types_of("x86_64", false),
+            self.types_of("x86_64", true),
+            self.types_of("arm64", false),
+            self.types_of("arm64", true),
+        )?;
+        let mut zones = zones;
+        let found = [virtual_x86, metal_x86, virtual_arm, metal_arm].into_iter().flatten();
+        let named = found.filter_map(|info| Some((info.instance_type.as_ref()?.as_str().to_owned(), info)));
+        let mut all: Vec<InstanceTypeInfo> =
+            named.map(|(name, info)| told(name.clone(), zones.remove(&name).unwrap_or_default(), info)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    async fn types_of(&self, architecture: &str, metal: bool) -> Result<Vec<ec2::InstanceTypeInfo>, CallError> {
+        let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
         let mut pages = self
             .ec2
             .describe_instance_types()
-            .filters(filter("supported-virtualization-type", &["hvm"]))
-            .filters(filter("processor-info.supported-architecture", &["x86_64", "arm64"]))
+            .filters(filter("supported-virtualization-type", "hvm"))
+            .filters(filter("processor-info.supported-architecture", architecture))
+            .filters(filter("bare-metal", &metal.to_string()))
+            .max_results(100)
             .into_paginator()
             .items()
             .send();
         let mut all = Vec::new();
         while let Some(info) = pages.next().await {
-            let info = info.map_err(error::of("DescribeInstanceTypes"))?;
-            let Some(name) = info.instance_type.as_ref().map(|t| t.as_str().to_owned()) else {
-                continue;
-            };
-            let zones = zones.remove(&name).unwrap_or_default();
-            all.push(told(name, zones, info));
+            all.push(info.map_err(error::of("DescribeInstanceTypes"))?);
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 
@@ -56,34 +66,42 @@ impl Wire {
 
     /// Two queries, as the price list has bare metal apart.
     pub(crate) async fn on_demand_prices(&self) -> Result<BTreeMap<String, f64>, CallError> {
+        let (mut all, metal) = tokio::try_join!(
+            self.products("Shared", "Compute Instance"),
+            self.products("Dedicated", "Compute Instance (bare metal)"),
+        )?;
+        all.extend(metal);
+        Ok(all)
+    }
+
+    async fn products(&self, tenancy: &str, family: &str) -> Result<BTreeMap<String, f64>, CallError> {
+        let fields = [
+            ("regionCode", self.region()),
+            ("serviceCode", "AmazonEC2"),
+            ("preInstalledSw", "NA"),
+            ("operatingSystem", "Linux"),
+            ("capacitystatus", "Used"),
+            ("marketoption", "OnDemand"),
+            ("tenancy", tenancy),
+            ("productFamily", family),
+        ];
+        let filters = fields
+            .into_iter()
+            .map(|(field, value)| {
+                PriceFilter::builder().r#type(FilterType::TermMatch).field(field).value(value).build()
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|failed| error::local("GetProducts", "InvalidFilter", failed.to_string()))?;
+        let request = self.pricing.get_products().service_code("AmazonEC2").set_filters(Some(filters));
+        let mut pages = request.into_paginator().items().send();
+        let currency = if self.region().starts_with("cn-") { "CNY" } else { "USD" };
         let mut all = BTreeMap::new();
-        for (tenancy, family) in [("Shared", "Compute Instance"), ("Dedicated", "Compute Instance (bare metal)")] {
-            let fields = [
-                ("regionCode", self.region()),
-                ("serviceCode", "AmazonEC2"),
-                ("preInstalledSw", "NA"),
-                ("operatingSystem", "Linux"),
-                ("capacitystatus", "Used"),
-                ("marketoption", "OnDemand"),
-                ("tenancy", tenancy),
-                ("productFamily", family),
-            ];
-            let filters = fields
-                .into_iter()
-                .map(|(field, value)| {
-                    PriceFilter::builder().r#type(FilterType::TermMatch).field(field).value(value).build()
-                })
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|failed| error::local("GetProducts", "InvalidFilter", failed.to_string()))?;
-            let request = self.pricing.get_products().service_code("AmazonEC2").set_filters(Some(filters));
-            let mut pages = request.into_paginator().items().send();
-            while let Some(product) = pages.next().await {
-                let product = product.map_err(error::of("GetProducts"))?;
-                if let Some((name, usd)) = price(&product) {
-                    all.insert(name, usd);
-                } else {
-                    tracing::debug!("a product of the price list has no hourly price");
-                }
+        while let Some(product) = pages.next().await {
+            let product = product.map_err(error::of("GetProducts"))?;
+            if let Some((name, amount)) = price(&product, currency) {
+                all.insert(name, amount);
+            } else {
+                tracing::debug!("a product of the price list has no hourly price");
             }
         }
         Ok(all)
@@ -117,18 +135,18 @@ impl Wire {
     }
 }
 
-/// Type and dollars per hour of one product of the price list (a JSON document).
-fn price(product: &str) -> Option<(String, f64)> {
+/// Type and price per hour of one product of the price list (a JSON document).
+fn price(product: &str, currency: &str) -> Option<(String, f64)> {
     let product: Value = serde_json::from_str(product).ok()?;
     let name = product.pointer("/product/attributes/instanceType")?.as_str()?;
     let terms = product.pointer("/terms/OnDemand")?.as_object()?;
-    let usd = terms
+    let amount = terms
         .values()
         .filter_map(|term| term.get("priceDimensions")?.as_object())
         .flat_map(|dimensions| dimensions.values())
-        .filter_map(|dimension| dimension.pointer("/pricePerUnit/USD")?.as_str()?.parse::<f64>().ok())
-        .find(|usd| *usd > 0.0)?;
-    Some((name.to_owned(), usd))
+        .filter_map(|dimension| dimension.get("pricePerUnit")?.get(currency)?.as_str()?.parse::<f64>().ok())
+        .find(|amount| *amount > 0.0)?;
+    Some((name.to_owned(), amount))
 }
 
 fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> InstanceTypeInfo {
@@ -155,6 +173,17 @@ fn told(name: String, zones: Vec<String>, info: ec2::InstanceTypeInfo) -> Instan
         cpu_manufacturer: processor.and_then(|p| p.manufacturer.clone()).unwrap_or_default(),
         sustained_clock_ghz: processor.and_then(|p| p.sustained_clock_speed_in_ghz),
         encryption_in_transit: network.and_then(|n| n.encryption_in_transit_supported).unwrap_or(false),
+        enclaves: info.nitro_enclaves_support == Some(ec2::NitroEnclavesSupport::Supported),
+        nested_virtualization: processor
+            .is_some_and(|p| p.supported_features().iter().any(|feature| feature.as_str() == "nested-virtualization")),
+        group_strategies: info
+            .placement_group_info
+            .as_ref()
+            .map(ec2::PlacementGroupInfo::supported_strategies)
+            .unwrap_or_default()
+            .iter()
+            .map(|strategy| strategy.as_str().to_owned())
+            .collect(),
         ebs_optimized_default: ebs
             .and_then(|e| e.ebs_optimized_support.as_ref())
             .is_some_and(|s| s.as_str() == "default"),
@@ -210,6 +239,7 @@ fn of_network(network: &ec2::NetworkInfo) -> NetworkInfo {
                 maximum_interfaces: card.maximum_network_interfaces.map_or(0, i64::from),
             })
             .collect(),
+        ena: network.ena_support.as_ref().is_none_or(|support| support.as_str() != "unsupported"),
         efa_maximum_interfaces: network.efa_info.as_ref().and_then(|e| e.maximum_efa_interfaces).map(i64::from),
     }
 }

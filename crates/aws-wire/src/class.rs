@@ -8,9 +8,6 @@ use karpenter_aws::report::{
 
 use crate::{Wire, ec2_filters, ec2_tags, error, time};
 
-/// GetParameters takes no more names.
-const PARAMETERS_MAX: usize = 10;
-
 impl Wire {
     pub(crate) async fn cluster(&self, name: &str) -> Result<Cluster, CallError> {
         let answer = self.eks.describe_cluster().name(name).send().await.map_err(error::of("DescribeCluster"))?;
@@ -19,11 +16,13 @@ impl Wire {
             .ok_or_else(|| error::local("DescribeCluster", "ResourceNotFound", format!("no cluster {name:?}")))?;
         let network = cluster.kubernetes_network_config;
         Ok(Cluster {
+            arn: cluster.arn.unwrap_or_default(),
             endpoint: cluster.endpoint.unwrap_or_default(),
             certificate_authority: cluster.certificate_authority.and_then(|ca| ca.data).unwrap_or_default(),
             service_ipv4_cidr: network.as_ref().and_then(|n| n.service_ipv4_cidr.clone()),
             service_ipv6_cidr: network.and_then(|n| n.service_ipv6_cidr),
             version: cluster.version.unwrap_or_default(),
+            dns: None,
         })
     }
 
@@ -106,15 +105,20 @@ impl Wire {
 
     pub(crate) async fn images(&self, parameters: &[String], queries: Vec<ImageQuery>) -> Result<Images, CallError> {
         let mut found = Images::default();
-        // Names that are not there are told apart, so one call does for ten.
-        for names in parameters.chunks(PARAMETERS_MAX) {
-            let request = self.ssm.get_parameters().set_names(Some(names.to_vec()));
-            let answer = request.send().await.map_err(error::of("GetParameters"))?;
-            let told = answer.parameters.unwrap_or_default();
-            found.parameters.extend(told.into_iter().filter_map(|one| Some((one.name?, one.value?))));
+        // One by one: the policy that a controller of this kind is given allows GetParameter, not GetParameters.
+        for name in parameters {
+            match self.ssm.get_parameter().name(name).send().await.map_err(error::of("GetParameter")) {
+                Ok(answer) => {
+                    let value = answer.parameter.and_then(|parameter| parameter.value);
+                    found.parameters.extend(value.map(|id| (name.clone(), id)));
+                }
+                Err(failed) if failed.code == "ParameterNotFound" => {}
+                Err(failed) => return Err(failed),
+            }
         }
         let ids: Vec<String> = found.parameters.values().cloned().collect();
-        let named = (!ids.is_empty()).then(|| ImageQuery { ids, ..ImageQuery::default() });
+        let filters = Filters::from([("state".to_owned(), vec!["available".to_owned()])]);
+        let named = (!ids.is_empty()).then(|| ImageQuery { ids, filters, ..ImageQuery::default() });
         for query in named.into_iter().chain(queries) {
             found.images.extend(self.describe_images(query).await?);
         }

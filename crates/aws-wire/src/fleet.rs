@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types as ec2;
-use karpenter_aws::call::{FleetConfig, Launch};
+use karpenter_aws::call::{Filters, FleetConfig, Launch};
 use karpenter_aws::report::{CallError, Fleet, FleetError, FleetInstance};
 
 use crate::template::{data, tagged};
-use crate::{Wire, error};
+use crate::{Wire, ec2_filters, error};
 
 impl Wire {
     /// A template that EC2 turns out not to have is made again, once.
     pub(crate) async fn launch(&self, launch: &Launch) -> Result<Fleet, CallError> {
         self.ensure_templates(launch).await?;
-        let lost = |code: &str| code.starts_with("InvalidLaunchTemplate") && code.contains("NotFound");
         let first = self.fleet(launch).await;
         let missing = match &first {
-            Ok(fleet) => fleet.instances.is_empty() && fleet.errors.iter().any(|error| lost(&error.code)),
-            Err(failed) => lost(&failed.code),
+            Ok(fleet) => fleet.instances.is_empty() && fleet.errors.iter().any(|error| is_lost(&error.code)),
+            Err(failed) => is_lost(&failed.code),
         };
         if !missing {
             return first;
@@ -27,6 +26,26 @@ impl Wire {
         }
         self.ensure_templates(launch).await?;
         self.fleet(launch).await
+    }
+
+    pub(crate) async fn templates(&self, filters: Filters) -> Result<Vec<String>, CallError> {
+        let request = self.ec2.describe_launch_templates().set_filters(ec2_filters(filters));
+        let mut pages = request.into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(template) = pages.next().await {
+            names.extend(template.map_err(error::of("DescribeLaunchTemplates"))?.launch_template_name);
+        }
+        Ok(names)
+    }
+
+    pub(crate) async fn delete_template(&self, name: &str) -> Result<(), CallError> {
+        // A launch that comes meanwhile makes it again.
+        self.forget_template(name);
+        let deleted = self.ec2.delete_launch_template().launch_template_name(name).send().await;
+        match deleted.map_err(error::of("DeleteLaunchTemplate")) {
+            Err(failed) if !is_lost(&failed.code) => Err(failed),
+            _ => Ok(()),
+        }
     }
 
     async fn ensure_templates(&self, launch: &Launch) -> Result<(), CallError> {
@@ -59,7 +78,7 @@ impl Wire {
         let market =
             if launch.spot { ec2::DefaultTargetCapacityType::Spot } else { ec2::DefaultTargetCapacityType::OnDemand };
         let target = ec2::TargetCapacitySpecificationRequest::builder()
-            .total_target_capacity(1)
+            .total_target_capacity(launch.target)
             .default_target_capacity_type(market)
             .build();
         let mut request = self
@@ -96,6 +115,11 @@ impl Wire {
             errors: answer.errors.unwrap_or_default().into_iter().map(fleet_error).collect(),
         })
     }
+}
+
+/// EC2 does not have the template (any more).
+fn is_lost(code: &str) -> bool {
+    code.starts_with("InvalidLaunchTemplate") && code.contains("NotFound")
 }
 
 fn template_config(config: &FleetConfig) -> ec2::FleetLaunchTemplateConfigRequest {

@@ -1,6 +1,9 @@
 //! Instances: list, find, terminate.
 
-use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateName};
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateChange, InstanceStateName, Tag};
+use karpenter_api::labels;
 use karpenter_aws::call::Filters;
 use karpenter_aws::report::{CallError, InstanceInfo};
 
@@ -20,20 +23,81 @@ impl Wire {
         Ok(all)
     }
 
-    /// Whether the instance is still there to be terminated.
-    pub(crate) async fn terminate(&self, id: &str) -> Result<bool, CallError> {
-        let answer = match self.ec2.terminate_instances().instance_ids(id).send().await {
-            Ok(answer) => answer,
-            Err(failed) => {
-                let failed = error::of("TerminateInstances")(failed);
-                return if failed.code.starts_with("InvalidInstanceID") { Ok(false) } else { Err(failed) };
+    pub(crate) async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CallError> {
+        let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build();
+        let request = self.ec2.create_tags().resources(id).set_tags(Some(tags.iter().map(tag).collect()));
+        request.send().await.map_err(error::of("CreateTags"))?;
+        Ok(())
+    }
+
+    /// What each of these launches has bought: one list for all.
+    pub(crate) async fn find(&self, finds: Vec<Filters>) -> Vec<Result<Vec<InstanceInfo>, CallError>> {
+        let tag = format!("tag:{}", labels::TAG_LAUNCH);
+        let token = |find: &Filters| find.get(&tag).and_then(|values| values.first()).cloned();
+        // All but the token is the cluster's, the same for all.
+        let mut joined = finds.first().cloned().unwrap_or_default();
+        joined.insert(tag.clone(), finds.iter().filter_map(token).collect());
+        let listed = self.instances(joined).await;
+        let of = |find: &Filters| match &listed {
+            Ok(all) => {
+                let own = |one: &&InstanceInfo| one.tags.get(labels::TAG_LAUNCH).cloned() == token(find);
+                Ok(all.iter().filter(own).cloned().collect())
             }
+            Err(failed) => Err(failed.clone()),
         };
-        let changes = answer.terminating_instances.unwrap_or_default();
-        let gone = changes.iter().any(|change| {
-            change.current_state.as_ref().and_then(|state| state.name.as_ref()) == Some(&InstanceStateName::Terminated)
-        });
-        Ok(!gone)
+        finds.iter().map(of).collect()
+    }
+
+    /// Whether each instance is still there to be terminated.
+    pub(crate) async fn terminate(&self, ids: Vec<String>) -> Vec<Result<bool, CallError>> {
+        let _turn = self.effects.acquire().await;
+        let mut told: BTreeMap<String, Result<bool, CallError>> = BTreeMap::new();
+        let mut asked = ids.clone();
+        // All or nothing, says EC2: what it does not know is told by name, and the rest is asked for again.
+        while !asked.is_empty() {
+            match self.terminate_all(&asked).await {
+                Ok(answered) => {
+                    told.extend(answered.into_iter().map(|(id, there)| (id, Ok(there))));
+                    break;
+                }
+                Err(failed) if failed.code.starts_with("InvalidInstanceID") => {
+                    let before = asked.len();
+                    let named = |id: &String| before == 1 || failed.message.contains(id.as_str());
+                    let (unknown, rest): (Vec<String>, Vec<String>) = asked.into_iter().partition(named);
+                    told.extend(unknown.into_iter().map(|id| (id, Ok(false))));
+                    asked = if rest.len() == before { self.one_by_one(rest, &mut told).await } else { rest };
+                }
+                Err(failed) => {
+                    told.extend(asked.into_iter().map(|id| (id, Err(failed.clone()))));
+                    break;
+                }
+            }
+        }
+        // Accepted without a word about it: asked again later.
+        ids.into_iter().map(|id| told.get(&id).cloned().unwrap_or(Ok(true))).collect()
+    }
+
+    /// EC2 refuses some of these and does not say which.
+    async fn one_by_one(&self, ids: Vec<String>, told: &mut BTreeMap<String, Result<bool, CallError>>) -> Vec<String> {
+        for id in ids {
+            let result = match self.terminate_all(std::slice::from_ref(&id)).await {
+                Ok(answered) => Ok(answered.get(&id).copied().unwrap_or(true)),
+                Err(failed) if failed.code.starts_with("InvalidInstanceID") => Ok(false),
+                Err(failed) => Err(failed),
+            };
+            told.insert(id, result);
+        }
+        Vec::new()
+    }
+
+    async fn terminate_all(&self, ids: &[String]) -> Result<BTreeMap<String, bool>, CallError> {
+        let request = self.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec()));
+        let answer = request.send().await.map_err(error::of("TerminateInstances"))?;
+        let there = |change: InstanceStateChange| {
+            let state = change.current_state.and_then(|state| state.name);
+            Some((change.instance_id?, state != Some(InstanceStateName::Terminated)))
+        };
+        Ok(answer.terminating_instances.unwrap_or_default().into_iter().filter_map(there).collect())
     }
 }
 
@@ -46,6 +110,7 @@ fn info(instance: Instance) -> Option<InstanceInfo> {
         zone_id: placement.and_then(|p| p.availability_zone_id).unwrap_or_default(),
         image_id: instance.image_id.unwrap_or_default(),
         subnet_id: instance.subnet_id.unwrap_or_default(),
+        reservation: instance.capacity_reservation_id,
         spot: instance.instance_lifecycle == Some(InstanceLifecycleType::Spot),
         state: instance.state.and_then(|s| s.name).map(|n| n.as_str().to_owned()).unwrap_or_default(),
         launched_at: time(instance.launch_time),

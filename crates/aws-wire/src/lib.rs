@@ -3,12 +3,14 @@
 //! Nothing is decided here. Pages are joined, fields that are missing are left out, and a failure
 //! is told with the service's own code; whether the request may have taken effect is told too.
 
+mod batch;
 mod catalogue;
 mod class;
 mod error;
 mod fleet;
 mod instances;
 mod profile;
+mod shifts;
 mod template;
 mod trial;
 
@@ -20,8 +22,10 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use karpenter_aws::call::{Call, Filters};
-use karpenter_aws::report::{CallError, Report};
+use karpenter_aws::report::{CallError, InstanceInfo, Report};
 use tokio::sync::Semaphore;
+
+use batch::Batcher;
 
 /// Attempts per request, the first one included; the SDK backs off between them.
 const ATTEMPTS: u32 = 3;
@@ -29,6 +33,10 @@ const ATTEMPTS: u32 = 3;
 const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Effects on EC2 at once: well below its default request rates.
 const EFFECTS_MAX: usize = 20;
+/// Launches looked up at once: as many values as EC2 takes for one filter.
+const FINDS_MAX: usize = 200;
+/// Instances ended at once: Karpenter's figure.
+const ENDS_MAX: usize = 500;
 /// Launch templates known to exist; beyond that some are asked for twice.
 const TEMPLATES_MAX: usize = 10_000;
 
@@ -41,8 +49,11 @@ pub struct Wire {
     iam: aws_sdk_iam::Client,
     eks: aws_sdk_eks::Client,
     pricing: aws_sdk_pricing::Client,
+    shifts: aws_sdk_arczonalshift::Client,
     templates: Mutex<BTreeSet<String>>,
     effects: Semaphore,
+    finds: Batcher<Filters, Result<Vec<InstanceInfo>, CallError>>,
+    ends: Batcher<String, Result<bool, CallError>>,
 }
 
 impl Wire {
@@ -66,9 +77,12 @@ impl Wire {
             iam: aws_sdk_iam::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             pricing: pricing_client(&config, &region),
+            shifts: aws_sdk_arczonalshift::Client::new(&config),
             region,
             templates: Mutex::default(),
             effects: Semaphore::new(EFFECTS_MAX),
+            finds: Batcher::new(FINDS_MAX),
+            ends: Batcher::new(ENDS_MAX),
         })
     }
 
@@ -83,6 +97,7 @@ impl Wire {
             Call::InstanceTypes => Report::InstanceTypes { result: self.instance_types().await },
             Call::OnDemandPrices => Report::OnDemandPrices { result: self.on_demand_prices().await },
             Call::SpotPrices => Report::SpotPrices { result: self.spot_prices().await },
+            Call::ZonalShifts { cluster_arn } => Report::ZonalShifts { result: self.zonal_shifts(&cluster_arn).await },
             Call::Subnets { class, generation, queries } => {
                 Report::Subnets { class, generation, result: self.subnets(queries).await }
             }
@@ -119,24 +134,29 @@ impl Wire {
                 let asked_at = jiff::Timestamp::now();
                 Report::Instances { asked_at, result: self.instances(filters).await }
             }
+            Call::LaunchTemplates { filters } => Report::LaunchTemplates { result: self.templates(filters).await },
+            Call::DeleteLaunchTemplate { name } => {
+                let _turn = self.effects.acquire().await;
+                let result = self.delete_template(&name).await;
+                Report::LaunchTemplateDeleted { name, result }
+            }
+            Call::Tag { instance_id, tags } => {
+                let result = self.tag(&instance_id, &tags).await;
+                Report::Tagged { instance_id, tags, result }
+            }
             Call::Launch(launch) => {
                 let _turn = self.effects.acquire().await;
                 let result = self.launch(&launch).await;
-                let launch = *launch;
-                Report::Launch {
-                    claim: launch.claim,
-                    claim_uid: launch.claim_uid,
-                    knowledge: launch.knowledge,
-                    spot: launch.spot,
-                    result,
-                }
+                Report::Launch { launch, result }
             }
-            Call::Find { claim, claim_uid, filters } => {
-                Report::Find { claim, claim_uid, result: self.instances(filters).await }
+            Call::Find(find) => {
+                let answer = self.finds.ask(find.filters.clone(), |all| self.find(all)).await;
+                let result = answer.unwrap_or_else(|| Err(lost("DescribeInstances")));
+                Report::Find { find, result }
             }
             Call::Terminate { provider_id, instance_id } => {
-                let _turn = self.effects.acquire().await;
-                Report::Terminate { provider_id, result: self.terminate(&instance_id).await }
+                let answer = self.ends.ask(instance_id, |all| self.terminate(all)).await;
+                Report::Terminate { provider_id, result: answer.unwrap_or_else(|| Err(lost("TerminateInstances"))) }
             }
         }
     }
@@ -156,6 +176,12 @@ impl Wire {
     fn forget_template(&self, name: &str) {
         self.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
+}
+
+/// Whoever made the request for many did not come back.
+fn lost(operation: &'static str) -> CallError {
+    let message = "the request was made together with others and did not come to an end".to_owned();
+    CallError { operation, code: "Lost".to_owned(), message, uncertain: true }
 }
 
 /// The Pricing API is served from few regions; the nearest one of the partition is asked.

@@ -18,6 +18,10 @@ pub enum Call {
     OnDemandPrices,
     /// DescribeSpotPriceHistory from now, Linux/UNIX and Linux/UNIX (Amazon VPC).
     SpotPrices,
+    /// ARC GetManagedResource: the zonal shifts of the cluster.
+    ZonalShifts {
+        cluster_arn: String,
+    },
     /// DescribeSubnets; one query per selector term, results joined.
     Subnets {
         class: String,
@@ -78,18 +82,37 @@ pub enum Call {
         filters: Filters,
     },
 
-    // Effects.
-    Launch(Box<Launch>),
-    /// DescribeInstances by the claim's tag.
-    Find {
-        claim: String,
-        claim_uid: String,
+    /// DescribeLaunchTemplates of this cluster.
+    LaunchTemplates {
         filters: Filters,
     },
+
+    // Effects.
+    DeleteLaunchTemplate {
+        name: String,
+    },
+    /// CreateTags of one instance.
+    Tag {
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+    },
+    Launch(Box<Launch>),
+    /// DescribeInstances by the tag of a launch.
+    Find(Find),
     Terminate {
         provider_id: String,
         instance_id: String,
     },
+}
+
+impl Call {
+    /// Addresses of this subnet that it may take.
+    pub(crate) fn addresses(&self, subnet: &str) -> Option<i64> {
+        match self {
+            Self::Launch(launch) => launch.addresses.get(subnet).copied(),
+            _ => None,
+        }
+    }
 }
 
 /// EC2 filters: name → values; all names must match, any value of a name may.
@@ -136,15 +159,39 @@ pub struct Trial {
     pub subnet_ids: Vec<String>,
 }
 
-/// A launch: templates that must exist first, then one CreateFleet of type instant with a target
-/// of one instance.
+/// A NodeClaim, by which its part of an answer is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRef {
+    pub name: String,
+    pub uid: String,
+}
+
+/// A look-up of what a launch has bought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Find {
+    pub token: String,
+    /// In the order in which instances are given out.
+    pub claims: Vec<ClaimRef>,
+    /// Instances of the launch that other claims have.
+    pub taken: Vec<String>,
+    pub filters: Filters,
+}
+
+/// A launch: templates that must exist first, then one CreateFleet of type instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    pub claim: String,
-    pub claim_uid: String,
-    /// The fleet's client token: the claim's UID, so that repeating the call cannot buy a second
-    /// instance; after an attempt that is known to have ended without one, a new token.
+    pub token: String,
+    /// In the order in which instances are given out.
+    pub claims: Vec<ClaimRef>,
+    /// Instances of the launch that other claims have.
+    pub taken: Vec<String>,
+    /// How many instances the fleet is asked for.
+    pub target: i32,
+    /// The fleet's client token: the launch's, so that repeating the call cannot buy anything twice; after an attempt
+    /// that is known to have ended without the instances, a new one.
     pub client_token: String,
+    /// Addresses that the launch may take of each subnet.
+    pub addresses: BTreeMap<String, i64>,
     pub spot: bool,
     /// `lowest-price`, `price-capacity-optimized`, …
     pub allocation_strategy: &'static str,
@@ -212,6 +259,14 @@ pub struct LaunchTemplate {
     pub template_tags: BTreeMap<String, String>,
 }
 
+impl LaunchTemplate {
+    /// The size that EC2 limits: that of the decoded user data.
+    pub(crate) fn user_data_bytes(&self) -> usize {
+        let padding = self.user_data.bytes().rev().take_while(|byte| *byte == b'=').count();
+        (self.user_data.len() / 4 * 3).saturating_sub(padding)
+    }
+}
+
 /// How instances use reservations of capacity.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum ReservationUse {
@@ -269,6 +324,8 @@ pub struct LaunchKnowledge {
     pub class: String,
     pub annotations: BTreeMap<String, String>,
     pub tenancy: String,
+    /// The reservation that a type in a zone is launched into.
+    pub reserved: BTreeMap<(String, String), String>,
     /// The instance has EFA interfaces, so its claim may promise them.
     pub efa: bool,
 }

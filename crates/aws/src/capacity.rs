@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use karpenter_api::ec2nodeclass::{AmiFamily, Ec2NodeClassSpec, InstanceStorePolicy};
+use karpenter_api::ec2nodeclass::{AmiFamily, Ec2NodeClassSpec, InstanceStorePolicy, InterfaceType};
 use karpenter_core::Resources;
 use karpenter_core::resources::{self, CPU, EPHEMERAL_STORAGE, MEMORY, PODS};
 use serde_json::Value;
 
-use crate::AwsSettings;
+use crate::memory::Seen;
 use crate::report::InstanceTypeInfo;
+use crate::{AwsSettings, expression};
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -22,15 +23,31 @@ const ARM64_HIDDEN: i64 = 64 * MIB;
 const EVICTION_MEMORY: i64 = 100 * MIB;
 
 /// What a class says about its nodes' capacity.
+#[derive(Clone, Debug)]
 pub(crate) struct Sizing<'a> {
     pub(crate) family: AmiFamily,
     pub(crate) spec: &'a Ec2NodeClassSpec,
     pub(crate) settings: &'a AwsSettings,
+    /// What nodes of the class's images were seen to have.
+    pub(crate) seen: Seen<'a>,
+}
+
+impl<'a> Sizing<'a> {
+    /// As the settings say, before any node was seen.
+    pub(crate) fn new(family: AmiFamily, spec: &'a Ec2NodeClassSpec, settings: &'a AwsSettings) -> Self {
+        Self { family, spec, settings, seen: Seen::default() }
+    }
 }
 
 impl Sizing<'_> {
     /// (capacity, allocatable) of a type.
     pub(crate) fn of(&self, info: &InstanceTypeInfo) -> (Resources, Resources) {
+        if let Some(kubelet) = expression::resolved(self, info) {
+            // What cannot be computed makes the class not ready; until then the rest of its settings counts.
+            let own = || self.spec.kubelet.as_ref().map(expression::without_expressions).unwrap_or_default();
+            let spec = Ec2NodeClassSpec { kubelet: Some(kubelet.unwrap_or_else(|_| own())), ..self.spec.clone() };
+            return Sizing { spec: &spec, ..self.clone() }.of(info);
+        }
         let capacity = self.capacity(info);
         let mut allocatable = capacity.clone();
         allocatable.subtract(&self.kube_reserved(info, &capacity));
@@ -64,7 +81,7 @@ impl Sizing<'_> {
         extended("habana.ai/gaudi", gpus("habana"));
         extended("aws.amazon.com/neuron", info.neuron.iter().map(|n| n.count).sum());
         extended("aws.amazon.com/neuroncore", info.neuron.iter().map(|n| n.count * n.cores).sum());
-        extended("vpc.amazonaws.com/efa", info.network.efa_maximum_interfaces.unwrap_or(0));
+        extended("vpc.amazonaws.com/efa", self.efa(info));
         if is_windows(self.family) {
             extended("vpc.amazonaws.com/PrivateIPv4Address", info.network.ipv4_per_interface - 1);
         } else {
@@ -73,9 +90,22 @@ impl Sizing<'_> {
         capacity
     }
 
+    /// The class's interfaces replace what the type could have.
+    fn efa(&self, info: &InstanceTypeInfo) -> i64 {
+        match &self.spec.network_interfaces {
+            Some(all) => count(all.iter().filter(|each| each.interface_type == InterfaceType::EfaOnly)),
+            None => info.network.efa_maximum_interfaces.unwrap_or(0),
+        }
+    }
+
+    /// What memory a node of the type has: what one was seen to have, else the estimate.
+    pub(crate) fn memory(&self, info: &InstanceTypeInfo) -> i64 {
+        self.seen.memory(&info.name).unwrap_or_else(|| self.estimate(info))
+    }
+
     /// Advertised memory less what the hypervisor and the firmware keep, unknown before a node has
     /// joined: a fraction by setting.
-    fn memory(&self, info: &InstanceTypeInfo) -> i64 {
+    fn estimate(&self, info: &InstanceTypeInfo) -> i64 {
         let mut bytes = info.memory_mib * MIB;
         if info.architectures.first().is_some_and(|first| first == "arm64") {
             bytes -= ARM64_HIDDEN;
@@ -90,13 +120,17 @@ impl Sizing<'_> {
     }
 
     /// Addresses that the VPC CNI can give to pods, and two for pods on the host's network.
-    fn eni_pods(info: &InstanceTypeInfo, reserved: i64) -> i64 {
+    fn eni_pods(&self, info: &InstanceTypeInfo, reserved: i64) -> i64 {
         let cards = &info.network.cards;
         let interfaces = cards
             .iter()
             .find(|card| card.index == info.network.default_card)
             .map_or(info.network.maximum_interfaces, |card| card.maximum_interfaces);
-        let usable = (interfaces - reserved).max(0);
+        // One that carries EFA alone takes an interface of the card, and gives no address.
+        let own = self.spec.network_interfaces.iter().flatten();
+        let mute =
+            count(own.filter(|each| each.network_card_index == 0 && each.interface_type == InterfaceType::EfaOnly));
+        let usable = (interfaces - reserved - mute).max(0);
         if usable == 0 { 0 } else { usable * (info.network.ipv4_per_interface - 1) + 2 }
     }
 
@@ -104,7 +138,7 @@ impl Sizing<'_> {
         let kubelet = self.spec.kubelet.as_ref();
         let figure = |name: &str| kubelet.and_then(|kubelet| kubelet.get(name)).and_then(Value::as_i64);
         let most = figure("maxPods").unwrap_or_else(|| {
-            if is_windows(self.family) { 110 } else { Self::eni_pods(info, self.settings.reserved_enis) }
+            if is_windows(self.family) { 110 } else { self.eni_pods(info, self.settings.reserved_enis) }
         });
         match figure("podsPerCore").filter(|per_core| *per_core > 0) {
             Some(per_core) if self.family != AmiFamily::Bottlerocket => most.min(per_core * info.vcpus),
@@ -126,16 +160,19 @@ impl Sizing<'_> {
             karpenter_api::quantity::units(text).ok()
         };
         let root = mappings.iter().find(|mapping| mapping.root_volume == Some(true)).and_then(size);
-        let own = || mappings.iter().find(|m| m.device_name.as_deref() == Some(device)).and_then(size);
-        let last = || mappings.last().filter(|_| self.family == AmiFamily::Custom).and_then(size);
+        // Nobody knows which device an image of the user's own starts from: the last is taken for its data.
+        let own = || match self.family {
+            AmiFamily::Custom => mappings.last(),
+            _ => mappings.iter().find(|mapping| mapping.device_name.as_deref() == Some(device)),
+        };
         let default = if is_windows(self.family) { 50 * GIB } else { 20 * GIB };
-        root.or_else(own).or_else(last).unwrap_or(default)
+        root.or_else(|| own().and_then(size)).unwrap_or(default)
     }
 
     /// CPU in tiers per core, memory per pod; what the class sets replaces the formula by name.
     fn kube_reserved(&self, info: &InstanceTypeInfo, capacity: &Resources) -> Resources {
         let pods = match self.family {
-            AmiFamily::Al2 | AmiFamily::Al2023 | AmiFamily::Custom => Self::eni_pods(info, 0),
+            AmiFamily::Al2 | AmiFamily::Al2023 | AmiFamily::Custom => self.eni_pods(info, 0),
             _ => capacity.get(PODS),
         };
         let mut reserved: Resources =
@@ -200,15 +237,19 @@ pub(crate) fn is_windows(family: AmiFamily) -> bool {
     matches!(family, AmiFamily::Windows2019 | AmiFamily::Windows2022 | AmiFamily::Windows2025)
 }
 
-/// Branch interfaces by type, from the VPC CNI's limits.
+fn count<T>(of: impl Iterator<Item = T>) -> i64 {
+    i64::try_from(of.count()).unwrap_or(i64::MAX)
+}
+
+/// Branch interfaces by type, from the VPC resource controller's limits.
 static BRANCH_INTERFACES: LazyLock<BTreeMap<&'static str, i64>> = LazyLock::new(|| {
     include_str!("../data/eni-limits.tsv")
         .lines()
         .skip(1)
         .filter_map(|line| {
-            let mut cells = line.split('\t');
-            let name = cells.next()?;
-            Some((name, cells.nth(3)?.parse().ok()?))
+            let cells: Vec<&str> = line.split('\t').collect();
+            let [name, _, _, "true", branches, ..] = cells.as_slice() else { return None };
+            Some((*name, branches.parse().ok()?))
         })
         .collect()
 });
@@ -229,6 +270,7 @@ mod tests {
                 ipv4_per_interface: 10,
                 default_card: 0,
                 cards: vec![NetworkCard { index: 0, maximum_interfaces: 3 }],
+                ena: true,
                 efa_maximum_interfaces: None,
             },
             ..InstanceTypeInfo::default()
@@ -246,7 +288,7 @@ mod tests {
     fn m5_large_with_al2023() {
         let settings = AwsSettings { vm_memory_overhead: 0.075, ..AwsSettings::default() };
         let spec = Ec2NodeClassSpec::default();
-        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings };
+        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings, seen: Seen::default() };
         let (capacity, allocatable) = sizing.of(&m5_large());
         assert_eq!(capacity.get(PODS), 29);
         assert_eq!(capacity.get(MEMORY), (8192 - 615) * MIB);
@@ -265,7 +307,7 @@ mod tests {
         });
         let spec = Ec2NodeClassSpec { kubelet: kubelet.as_object().cloned(), ..Ec2NodeClassSpec::default() };
         let settings = AwsSettings { vm_memory_overhead: 0.0, ..AwsSettings::default() };
-        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings };
+        let sizing = Sizing { family: AmiFamily::Al2023, spec: &spec, settings: &settings, seen: Seen::default() };
         let (capacity, allocatable) = sizing.of(&m5_large());
         assert_eq!(capacity.get(PODS), 10, "podsPerCore x vCPU is less than maxPods");
         assert_eq!(allocatable.get(CPU), 1500);

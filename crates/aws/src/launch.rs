@@ -1,40 +1,31 @@
-//! The launch of one claim: which types in which zones, from which image, under which template.
-//!
-//! Order of the filters: compatible and available → exotic types → spot dearer than on-demand →
-//! the 60 cheapest. Then one capacity type: reserved before spot before on-demand.
+//! The launch of claims that are alike: which types in which zones, from which image, under which template.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use jiff::Timestamp;
 use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
-use karpenter_api::{NodeClaim, RequirementSpec, labels as keys};
-use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem, NodeClassState, Offering, Price};
-use karpenter_core::requirements::{Requirement, Requirements};
-use karpenter_core::{Cloud, Resources};
+use karpenter_api::{NodeClaim, labels as keys};
+use karpenter_core::Cloud;
+use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState, Offering};
+use karpenter_core::requirements::Requirements;
+use karpenter_core::resources::PODS;
 
-use crate::Aws;
-use crate::call::{Call, FleetConfig, Launch, LaunchKnowledge, Override};
+use crate::call::{Call, ClaimRef, FleetConfig, Launch, LaunchKnowledge, Override};
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
+use crate::select::{Candidate, select};
 use crate::template::{Content, Shape};
-
-/// EC2 takes few overrides well; the cheapest of these are kept.
-const TYPES_MAX: usize = 60;
-
-/// A type with the offerings that are left of it.
-struct Candidate {
-    row: Arc<InstanceType>,
-    offerings: Vec<Offering>,
-}
-
-impl Candidate {
-    fn cheapest(&self) -> Price {
-        self.offerings.iter().map(|o| o.price).min().unwrap_or(Price::MAX)
-    }
-}
+use crate::unavailable::family_of;
+use crate::{Aws, reserved};
 
 /// Plans the launch. Everything that can go wrong is told apart: see `LaunchProblem`.
-pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, LaunchProblem> {
+pub(crate) fn plan(
+    aws: &Aws,
+    batch: &LaunchBatch<'_>,
+    planned: &[Call],
+    now: Timestamp,
+) -> Result<Call, LaunchProblem> {
+    let claim = *batch.claims.first().ok_or_else(|| LaunchProblem::NotYet("no claim is to be launched".to_owned()))?;
     let class_name = &claim.spec.node_class_ref.name;
     let missing = |what| LaunchProblem::InsufficientCapacity(format!("EC2NodeClass {class_name:?} {what}"));
     let class = match aws.node_class(class_name) {
@@ -52,52 +43,70 @@ pub(crate) fn plan(aws: &Aws, claim: &NodeClaim, attempt: u32) -> Result<Call, L
     let cluster = aws.cluster().ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
     let rows =
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
-    let wanted = requirements(&claim.spec.requirements);
-    let requests = requests(claim);
-    let candidates = candidates(rows, &wanted, &requests);
-    let flexible = claim.spec.requirements.iter().any(|r| r.min_values.is_some());
-    let mut candidates = if flexible { candidates } else { without_dear_spot(without_exotic(candidates)) };
-    candidates.sort_by(|a, b| a.cheapest().cmp(&b.cheapest()).then_with(|| a.row.name.cmp(&b.row.name)));
-    candidates.truncate(TYPES_MAX);
-    let capacity_type =
-        candidates.iter().flat_map(|c| &c.offerings).map(|o| o.capacity_type).min().ok_or_else(|| {
-            LaunchProblem::InsufficientCapacity(
-                "all requested instance types were unavailable during launch".to_owned(),
-            )
-        })?;
-    for candidate in &mut candidates {
-        candidate.offerings.retain(|offering| offering.capacity_type == capacity_type);
-    }
-    candidates.retain(|candidate| !candidate.offerings.is_empty());
+    let (candidates, capacity_type) = select(&rows.all, &batch.claims)?;
     let spot = capacity_type == CapacityType::Spot;
-    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type };
+    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, planned, now };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
-    let uid = claim.metadata.uid.clone().unwrap_or_default();
-    let name = claim.metadata.name.clone().unwrap_or_default();
     let mut tags = templates.content().tags();
-    tags.insert(keys::TAG_NODECLAIM.to_owned(), name.clone());
-    tags.insert(keys::TAG_NODECLAIM_UID.to_owned(), uid.clone());
+    tags.insert(keys::TAG_LAUNCH.to_owned(), batch.token.to_owned());
+    let target = i32::try_from(batch.target).unwrap_or(i32::MAX);
+    // Fewest pods, fewest addresses: what the launch takes at least.
+    let each = candidates.iter().map(|candidate| candidate.row.capacity.get(PODS)).min().unwrap_or(0).max(1);
+    let subnets = configs.iter().flat_map(|config| &config.overrides).map(|one| one.subnet_id.clone());
+    let addresses = subnets.map(|subnet| (subnet, each.saturating_mul(i64::from(target)))).collect();
+    let relaxed = claim.metadata.annotations.as_ref().and_then(|all| all.get(keys::MIN_VALUES_RELAXED));
     Ok(Call::Launch(Box::new(Launch {
-        claim: name,
-        client_token: token(&uid, attempt),
-        claim_uid: uid,
+        token: batch.token.to_owned(),
+        claims: batch.claims.iter().map(|claim| reference(claim)).collect(),
+        taken: batch.taken.clone(),
+        target,
+        client_token: client_token(batch.token, batch.attempt),
+        addresses,
         spot,
         allocation_strategy: if spot { "price-capacity-optimized" } else { "lowest-price" },
         configs,
         tags,
-        context: class.object.spec.context.clone(),
+        context: class.object.spec.context.clone().filter(|_| relaxed.is_none_or(|text| text != "true")),
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
             annotations: annotations(class, aws.cluster_ca()),
+            reserved: reservations(&candidates),
             ..LaunchKnowledge::default()
         },
     })))
 }
 
-/// The first launch has the claim's own token; each one after a launch that ended without an instance has another, as
+pub(crate) fn reference(claim: &NodeClaim) -> ClaimRef {
+    let meta = &claim.metadata;
+    ClaimRef { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }
+}
+
+/// If the claim would be launched on nothing but capacity that is on trial: a name for it.
+pub(crate) fn trial(aws: &Aws, claim: &NodeClaim) -> Option<String> {
+    if aws.unavailable.is_empty() {
+        return None;
+    }
+    let rows = aws.rows.get(&claim.spec.node_class_ref.name)?;
+    let (candidates, capacity_type) = select(&rows.all, &[claim]).ok()?;
+    let offerings = || candidates.iter().flat_map(|c| c.offerings.iter().map(|o| (&c.row.name, &o.zone)));
+    let on_trial = offerings().all(|(name, zone)| aws.unavailable.is_on_trial(capacity_type, name, zone));
+    let (name, _) = offerings().next().filter(|_| on_trial)?;
+    Some(format!("{} {}", capacity_type.as_str(), family_of(name)))
+}
+
+/// Which reservation an instance of a type in a zone is in.
+fn reservations(candidates: &[Candidate]) -> BTreeMap<(String, String), String> {
+    let of = |candidate: &Candidate, offering: &Offering| {
+        let id = offering.reservation.as_ref()?.id.clone();
+        Some(((candidate.row.name.clone(), offering.zone.clone()), id))
+    };
+    candidates.iter().flat_map(|one| one.offerings.iter().filter_map(|offering| of(one, offering))).collect()
+}
+
+/// The first launch has the batch's own token; each one after a launch that ended without its instances has another, as
 /// EC2 would only repeat its earlier answer.
-fn token(uid: &str, attempt: u32) -> String {
-    if attempt == 0 { uid.to_owned() } else { format!("{uid}-{attempt}") }
+fn client_token(token: &str, attempt: u32) -> String {
+    if attempt == 0 { token.to_owned() } else { format!("{token}-{attempt}") }
 }
 
 /// What a claim is told of the class it was launched with; no hash before the CA that goes into it is known.
@@ -115,66 +124,6 @@ pub(crate) fn annotations(class: &Class, cluster_ca: Option<&str>) -> BTreeMap<S
     .collect()
 }
 
-fn requirements(specs: &[RequirementSpec]) -> Requirements {
-    let mut all = Requirements::default();
-    for spec in specs {
-        all.add(keys::normalized(&spec.key), Requirement::from_spec(spec));
-    }
-    all
-}
-
-fn requests(claim: &NodeClaim) -> Resources {
-    let requests = claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    requests
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, amount)| {
-            Some((name.clone(), karpenter_core::resources::amount(name, &amount.to_string())?))
-        })
-        .collect()
-}
-
-fn candidates(rows: &[Arc<InstanceType>], wanted: &Requirements, requests: &Resources) -> Vec<Candidate> {
-    let allows = |key: &str, value: &str| wanted.get(key).is_none_or(|requirement| requirement.has(value));
-    rows.iter()
-        .filter(|row| row.requirements.intersects(wanted).is_ok() && requests.fits(&row.allocatable))
-        .map(|row| {
-            let offerings = row.offerings.iter().filter(|offering| {
-                offering.available
-                    && allows(keys::ZONE, &offering.zone)
-                    && allows(keys::CAPACITY_TYPE, offering.capacity_type.as_str())
-                    && (offering.zone_id.is_empty() || allows(keys::ZONE_ID, &offering.zone_id))
-            });
-            Candidate { row: Arc::clone(row), offerings: offerings.cloned().collect() }
-        })
-        .filter(|candidate| !candidate.offerings.is_empty())
-        .collect()
-}
-
-/// Metal and accelerated types only when nothing else is left: nobody asked for them.
-fn without_exotic(candidates: Vec<Candidate>) -> Vec<Candidate> {
-    let accelerators = ["nvidia.com/gpu", "amd.com/gpu", "aws.amazon.com/neuron", "habana.ai/gaudi"];
-    let exotic =
-        |c: &Candidate| c.row.name.contains(".metal") || accelerators.iter().any(|name| c.row.capacity.get(name) > 0);
-    if candidates.iter().all(exotic) {
-        return candidates;
-    }
-    candidates.into_iter().filter(|c| !exotic(c)).collect()
-}
-
-/// Spot that costs more than the cheapest on-demand offering is no bargain.
-fn without_dear_spot(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    let on_demand = |o: &&Offering| o.capacity_type == CapacityType::OnDemand;
-    let Some(limit) = candidates.iter().flat_map(|c| &c.offerings).filter(on_demand).map(|o| o.price).min() else {
-        return candidates;
-    };
-    for candidate in &mut candidates {
-        candidate.offerings.retain(|o| o.capacity_type != CapacityType::Spot || o.price <= limit);
-    }
-    candidates.retain(|candidate| !candidate.offerings.is_empty());
-    candidates
-}
-
 /// What the templates of one launch share.
 struct Templates<'a> {
     aws: &'a Aws,
@@ -183,6 +132,9 @@ struct Templates<'a> {
     status: &'a Ec2NodeClassStatus,
     cluster: &'a Cluster,
     capacity_type: CapacityType,
+    /// Launches of the same moment.
+    planned: &'a [Call],
+    now: Timestamp,
 }
 
 impl Templates<'_> {
@@ -192,6 +144,7 @@ impl Templates<'_> {
             class: self.class,
             status: self.status,
             cluster: self.cluster,
+            types: &self.aws.types,
             claim: Some(self.claim),
             capacity_type: self.capacity_type,
             tenancy: "default",
@@ -208,17 +161,22 @@ impl Templates<'_> {
             let Some(image) = amis.iter().position(fits) else {
                 continue;
             };
-            let overrides = candidate.offerings.iter().filter_map(|offering| {
-                let subnet = subnets.get(offering.zone.as_str())?;
-                Some(Override {
+            for offering in &candidate.offerings {
+                let Some(subnet) = subnets.get(offering.zone.as_str()) else { continue };
+                let mut shape = content.shape(&candidate.row);
+                shape.reservation = offering.reservation.as_ref().map(|of| (of.id.clone(), reserved::market(offering)));
+                let one = Override {
                     instance_type: candidate.row.name.clone(),
                     zone: offering.zone.clone(),
                     subnet_id: subnet.id.clone(),
                     priority: None,
-                })
-            });
-            let key = (image, content.shape(&candidate.row.capacity));
-            groups.entry(key).or_default().extend(overrides);
+                };
+                // Partitions of a group are offerings of their own, and one to EC2.
+                let overrides = groups.entry((image, shape)).or_default();
+                if !overrides.contains(&one) {
+                    overrides.push(one);
+                }
+            }
         }
         groups.retain(|_, overrides| !overrides.is_empty());
         if groups.is_empty() {
@@ -236,14 +194,20 @@ impl Templates<'_> {
             .collect()
     }
 
-    /// The subnet with the most free addresses of each zone; the class's list is sorted so.
+    /// The subnet with the most free addresses of each zone; one that EC2 has called full lately comes last.
     fn subnets(&self) -> BTreeMap<&str, &Subnet> {
-        let mut best = BTreeMap::new();
+        let mut best: BTreeMap<&str, ((bool, i64), &Subnet)> = BTreeMap::new();
         let all = self.class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok());
         for subnet in all.into_iter().flatten() {
-            best.entry(subnet.zone.as_str()).or_insert(subnet);
+            let planned: i64 = self.planned.iter().filter_map(|call| call.addresses(&subnet.id)).sum();
+            let free = self.aws.addresses.free(subnet) - planned;
+            let rank = (!self.aws.unavailable.has_subnet(&subnet.id, self.now), free);
+            // The class's list is sorted: of equals, the first.
+            if best.get(subnet.zone.as_str()).is_none_or(|(known, _)| *known < rank) {
+                best.insert(subnet.zone.as_str(), (rank, subnet));
+            }
         }
-        best
+        best.into_iter().map(|(zone, (_, subnet))| (zone, subnet)).collect()
     }
 }
 

@@ -13,81 +13,89 @@
 pub mod call;
 pub mod report;
 
+mod addresses;
 mod ami;
 mod capacity;
+mod catalogue;
 mod class;
+mod cluster;
+mod expression;
 mod labels;
 mod launch;
+mod market;
+mod memory;
 mod outcome;
 mod polls;
 mod prices;
 mod profiles;
 mod repair;
+mod reservations;
+mod reserved;
+mod select;
+mod settings;
+mod shifts;
 mod stamp;
+mod tagging;
 mod template;
+mod templates;
+#[cfg(test)]
+mod testing;
 mod trial;
+mod unavailable;
+
+pub use cluster::KubernetesFacts;
+pub use market::{Market, Sale};
+pub use settings::AwsSettings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
 use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, RepairPolicy,
+    CatalogueProblem, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, RepairPolicy,
 };
 use karpenter_core::world::is_older;
-use karpenter_core::{Cloud, Observation, conditions};
+use karpenter_core::{Cloud, Observation, World, conditions};
 
-use call::Call;
-use capacity::Sizing;
+use addresses::Addresses;
+use call::{Call, ClaimRef, Find};
+use catalogue::Rows;
 use class::Class;
+use memory::Memory;
 use prices::Prices;
-use report::{CallError, Cluster, InstanceTypeInfo, Report};
-
-/// A refused offering is left alone this long.
-const UNAVAILABLE_FOR: SignedDuration = SignedDuration::from_mins(3);
-
-/// The settings AWS knowledge reads.
-#[derive(Clone, Debug, Default)]
-pub struct AwsSettings {
-    pub cluster_name: String,
-    /// As nodes reach it; EKS is asked if absent.
-    pub cluster_endpoint: Option<String>,
-    /// Base64 PEM; EKS is asked if absent.
-    pub cluster_ca: Option<String>,
-    pub region: String,
-    /// Fraction of memory, e.g. 0.075.
-    pub vm_memory_overhead: f64,
-    pub reserved_enis: i64,
-    pub isolated_vpc: bool,
-    /// A class is not tried by dry run.
-    pub disable_dry_run: bool,
-    /// Feature gate ReservedCapacity.
-    pub reserved_capacity: bool,
-    /// Feature gate NodeClassCEL.
-    pub kubelet_expressions: bool,
-    /// Images and subnets are asked for no more often than this.
-    pub ami_refresh: SignedDuration,
-    pub subnet_refresh: SignedDuration,
-}
-
-/// An offering: capacity type, instance type, zone.
-type OfferingKey = (CapacityType, String, String);
+use report::{Cluster, InstanceTypeInfo, Report};
+use reservations::Reservations;
+use shifts::Shifts;
+use unavailable::Unavailable;
 
 /// AWS as observed.
 #[derive(Debug)]
 pub struct Aws {
     settings: AwsSettings,
     classes: BTreeMap<String, Class>,
+    /// By name, ascending.
     types: Vec<InstanceTypeInfo>,
+    /// Counts the lists that differed from the one before.
+    types_version: u64,
     prices: Prices,
-    cluster: Option<Cluster>,
-    /// Refused offerings and until when.
-    unavailable: BTreeMap<OfferingKey, Timestamp>,
+    cluster: cluster::Knowledge,
+    memory: Memory,
+    reservations: Reservations,
+    shifts: Shifts,
+    /// Capacity that was refused lately.
+    unavailable: Unavailable,
+    addresses: Addresses,
+    templates: templates::Templates,
+    tagging: tagging::Tagging,
+    /// The latest look at what time has ended.
+    ticked: Timestamp,
     polled: polls::Polled,
     profiles: profiles::Profiles,
-    /// The catalogue by class, in the order EC2 lists types.
-    rows: BTreeMap<String, Arc<[Arc<InstanceType>]>>,
+    /// The catalogue by class.
+    rows: BTreeMap<String, Rows>,
+    /// Counts the changes of any row.
+    rows_version: u64,
     stale: bool,
 }
 
@@ -95,14 +103,23 @@ impl Aws {
     pub fn new(settings: AwsSettings) -> Self {
         Self {
             prices: Prices::bundled(&settings.region),
+            cluster: cluster::Knowledge::default(),
             settings,
             classes: BTreeMap::new(),
             types: Vec::new(),
-            cluster: None,
-            unavailable: BTreeMap::new(),
+            types_version: 0,
+            memory: Memory::default(),
+            reservations: Reservations::default(),
+            shifts: Shifts::default(),
+            unavailable: Unavailable::default(),
+            addresses: Addresses::default(),
+            templates: templates::Templates::default(),
+            tagging: tagging::Tagging::default(),
+            ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
+            rows_version: 0,
             stale: false,
         }
     }
@@ -158,29 +175,32 @@ impl Aws {
         match report {
             Report::Cluster { result: Ok(cluster) } => {
                 self.polled.cluster = Some(now);
-                self.cluster = Some(cluster);
+                self.cluster.described(cluster, &self.settings);
             }
             Report::InstanceTypes { result: Ok(types) } => {
                 self.polled.types = Some(now);
-                self.stale |= self.types != types;
-                self.types = types;
+                self.learn_types(types);
             }
             Report::OnDemandPrices { result: Ok(prices) } => {
                 self.polled.on_demand = Some(now);
-                self.prices.learn_on_demand(prices);
-                self.stale = true;
+                self.stale |= self.prices.learn_on_demand(prices);
             }
             Report::SpotPrices { result: Ok(prices) } => {
                 self.polled.spot = Some(now);
-                self.prices.learn_spot(prices);
-                self.stale = true;
+                self.stale |= self.prices.learn_spot(prices);
+            }
+            Report::ZonalShifts { result: Ok(shifts) } => {
+                self.polled.shifts = Some(now);
+                self.stale |= self.shifts.told(shifts, now);
             }
             // The failure is the driver's to tell; the key's back-off says when to ask again.
             Report::Cluster { .. }
             | Report::InstanceTypes { .. }
             | Report::OnDemandPrices { .. }
-            | Report::SpotPrices { .. } => {}
+            | Report::SpotPrices { .. }
+            | Report::ZonalShifts { .. } => {}
             Report::Subnets { class, generation, result } => {
+                self.addresses.described(result.as_deref().unwrap_or_default());
                 let mut changed = false;
                 self.learn(&class, generation, |known| changed = known.learn_subnets(now, result));
                 self.stale |= changed;
@@ -192,9 +212,12 @@ impl Aws {
                 self.learn(&class, generation, |known| known.learn_images(now, result));
             }
             Report::PlacementGroup { class, generation, result } => {
+                self.stale = true;
                 self.learn(&class, generation, |known| known.learn_placement(now, result));
             }
             Report::Reservations { class, generation, result } => {
+                self.reservations.told(result.as_deref().unwrap_or_default());
+                self.stale = true;
                 self.learn(&class, generation, |known| known.learn_reservations(now, result));
             }
             Report::InstanceProfile { class, wanted, result } => {
@@ -228,20 +251,41 @@ impl Aws {
             Report::Instances { asked_at, result } => {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
+                    self.tagging.listed(&instances, now);
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
                 }
             }
-            Report::Launch { claim, claim_uid, knowledge, spot, result } => {
-                let outcome = self.launched(&knowledge, spot, result, now);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::LaunchTemplates { result } => {
+                if let Ok(names) = result {
+                    self.templates.learn(names, now);
+                }
             }
-            Report::Find { claim, claim_uid, result } => {
-                let outcome = self.found(result);
-                return vec![Observation::Launch { claim, uid: claim_uid, outcome }];
+            Report::LaunchTemplateDeleted { name, result } => {
+                if result.is_ok() {
+                    self.templates.deleted(&name);
+                }
+            }
+            Report::Tagged { instance_id, tags, result } => {
+                if result.is_ok() {
+                    self.tagging.tagged(&instance_id, &tags);
+                }
+            }
+            Report::Launch { launch, result } => {
+                self.templates.use_for(&launch, now);
+                if let Ok(fleet) = &result {
+                    self.tagging.launched(&launch, fleet, now);
+                }
+                let outcomes = self.launched(&launch, result, now);
+                return told(launch.claims, outcomes);
+            }
+            Report::Find { find, result } => {
+                let outcomes = self.found(&find, result);
+                return told(find.claims, outcomes);
             }
             Report::Terminate { provider_id, result } => {
                 if let Ok(accepted) = result {
+                    self.stale |= self.reservations.given_back(&provider_id);
                     return vec![Observation::Terminating { provider_id, gone: !accepted }];
                 }
             }
@@ -249,19 +293,54 @@ impl Aws {
         Vec::new()
     }
 
+    /// The call is about to be made.
+    pub fn begin(&mut self, call: &Call, now: Timestamp) {
+        match call {
+            Call::Launch(launch) => {
+                self.addresses.begin(launch, now);
+                self.templates.use_for(launch, now);
+            }
+            Call::Tag { .. } => self.tagging.begin(now),
+            _ => {}
+        }
+    }
+
     /// Brings the catalogue up to date; called once per turn, before decisions.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Observation> {
+    pub fn tick(&mut self, world: &World, now: Timestamp) -> Vec<Observation> {
         self.profiles.note(self.classes.values(), now);
-        let before = self.unavailable.len();
-        self.unavailable.retain(|_, until| *until > now);
-        self.stale |= self.unavailable.len() != before;
+        self.stale |= self.unavailable.sweep(self.ticked, now);
+        self.addresses.sweep(now);
+        self.ticked = now;
+        self.stale |= self.memory.look(world, &self.classes, now);
+        self.stale |= self.shifts.expire(now);
         if !self.stale || self.types.is_empty() {
             return Vec::new();
         }
         self.stale = false;
-        let rows = self.classes.iter().filter_map(|(name, class)| Some((name.clone(), self.rows_of(class)?)));
-        self.rows = rows.collect();
+        if !self.refresh_rows() {
+            return Vec::new();
+        }
+        self.rows_version += 1;
         vec![Observation::CatalogueChanged]
+    }
+
+    /// Another number whenever the catalogue is another.
+    pub fn catalogue_version(&self) -> u64 {
+        self.rows_version
+    }
+
+    /// What the API server says of the cluster.
+    pub fn kubernetes_seen(&mut self, facts: KubernetesFacts) {
+        self.cluster.seen(facts, &self.settings);
+    }
+
+    fn learn_types(&mut self, mut types: Vec<InstanceTypeInfo>) {
+        types.sort_by(|a, b| a.name.cmp(&b.name));
+        if self.types != types {
+            self.types = types;
+            self.types_version += 1;
+            self.stale = true;
+        }
     }
 
     fn learn(&mut self, class: &str, generation: i64, with: impl FnOnce(&mut Class)) {
@@ -273,64 +352,13 @@ impl Aws {
     }
 
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.as_ref()
+        self.cluster.known()
     }
 
     /// The cluster's CA as its nodes get it, once it is known.
     pub(crate) fn cluster_ca(&self) -> Option<&str> {
-        let described = || self.cluster.as_ref().map(|cluster| cluster.certificate_authority.as_str());
+        let described = || self.cluster.known().map(|cluster| cluster.certificate_authority.as_str());
         self.settings.cluster_ca.as_deref().or_else(described)
-    }
-
-    /// `None` while the class's subnets are not known: there is a difference between nothing and not yet.
-    fn rows_of(&self, class: &Class) -> Option<Arc<[Arc<InstanceType>]>> {
-        let spec = &class.object.spec;
-        let family = class.family();
-        let sizing = Sizing { family, spec, settings: &self.settings };
-        let subnets = class.subnets.as_ref().and_then(|answer| answer.result.as_ref().ok())?;
-        let zones: BTreeMap<&str, &str> = subnets.iter().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
-        let rows = self
-            .types
-            .iter()
-            // AWS: Amazon Linux 2023 does not start on the first Graviton.
-            .filter(|info| !(family == karpenter_api::ec2nodeclass::AmiFamily::Al2023 && info.name.starts_with("a1.")))
-            .map(|info| {
-                let offerings = self.offerings(info, &zones);
-                let requirements = labels::requirements(info, family, &self.settings.region, &offerings);
-                let (capacity, allocatable) = sizing.of(info);
-                Arc::new(InstanceType { name: info.name.clone(), requirements, capacity, allocatable, offerings })
-            })
-            .filter(|row| !row.offerings.is_empty());
-        Some(rows.collect())
-    }
-
-    fn offerings(&self, info: &InstanceTypeInfo, zones: &BTreeMap<&str, &str>) -> Vec<Offering> {
-        let mut all = Vec::new();
-        for zone in &info.zones {
-            let Some(zone_id) = zones.get(zone.as_str()) else {
-                continue;
-            };
-            for (word, capacity_type) in [("on-demand", CapacityType::OnDemand), ("spot", CapacityType::Spot)] {
-                if !info.usage_classes.iter().any(|class| class == word) {
-                    continue;
-                }
-                let price = match capacity_type {
-                    CapacityType::Spot => self.prices.spot(&info.name, zone),
-                    _ => self.prices.on_demand(&info.name),
-                };
-                let key = (capacity_type, info.name.clone(), zone.clone());
-                all.push(Offering {
-                    capacity_type,
-                    zone: zone.clone(),
-                    zone_id: (*zone_id).to_owned(),
-                    price: price.unwrap_or(u64::MAX / 2),
-                    available: price.is_some() && !self.unavailable.contains_key(&key),
-                    reservation: None,
-                    labels: BTreeMap::new(),
-                });
-            }
-        }
-        all
     }
 }
 
@@ -360,20 +388,30 @@ impl Cloud for Aws {
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem> {
         let name = &pool.spec.template.spec.node_class_ref.name;
         match self.node_class(name) {
-            NodeClassState::Ready { .. } => self.rows.get(name).cloned().ok_or(CatalogueProblem::NotYetObserved),
+            NodeClassState::Ready { .. } => {
+                self.rows.get(name).map(|rows| Arc::clone(&rows.all)).ok_or(CatalogueProblem::NotYetObserved)
+            }
             other => Err(CatalogueProblem::NodeClassNotReady(name.clone(), format!("{other:?}"))),
         }
     }
 
-    fn launch(&self, claim: &NodeClaim, attempt: u32, _now: Timestamp) -> Result<Call, LaunchProblem> {
-        launch::plan(self, claim, attempt)
+    fn launch(&self, batch: &LaunchBatch<'_>, planned: &[Call], now: Timestamp) -> Result<Call, LaunchProblem> {
+        launch::plan(self, batch, planned, now)
     }
 
-    fn find(&self, claim: &NodeClaim) -> Call {
-        let uid = claim.metadata.uid.clone().unwrap_or_default();
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {
+        let class = batch.claims.first().and_then(|claim| self.classes.get(&claim.spec.node_class_ref.name));
+        if self.types.is_empty() || class.is_some_and(|class| class.subnets.is_none()) {
+            return None;
+        }
         let mut filters = self.owned();
-        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_NODECLAIM_UID), vec![uid.clone()]);
-        Call::Find { claim: claim.metadata.name.clone().unwrap_or_default(), claim_uid: uid, filters }
+        filters.insert(format!("tag:{}", karpenter_api::labels::TAG_LAUNCH), vec![batch.token.to_owned()]);
+        let claims = batch.claims.iter().map(|claim| launch::reference(claim)).collect();
+        Some(Call::Find(Find { token: batch.token.to_owned(), claims, taken: batch.taken.clone(), filters }))
+    }
+
+    fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
+        launch::trial(self, claim)
     }
 
     fn repair_policies(&self) -> &[RepairPolicy] {
@@ -384,6 +422,12 @@ impl Cloud for Aws {
         let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
         Call::Terminate { provider_id: provider_id.to_owned(), instance_id }
     }
+}
+
+/// Each claim its part of an answer.
+fn told(claims: Vec<ClaimRef>, outcomes: Vec<LaunchOutcome>) -> Vec<Observation> {
+    let each = claims.into_iter().zip(outcomes);
+    each.map(|(claim, outcome)| Observation::Launch { claim: claim.name, uid: claim.uid, outcome }).collect()
 }
 
 fn is_ready(class: &Ec2NodeClass) -> bool {
@@ -399,7 +443,20 @@ fn hash_name(content: &str) -> String {
     hash.to_string()
 }
 
-/// An answer that says the call is not allowed will not be better in a moment.
-fn is_capacity_error(error: &CallError) -> bool {
-    outcome::is_capacity_code(&error.code)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{aws, class};
+    use serde_json::json;
+
+    #[test]
+    fn a_class_that_a_complete_list_lacks_is_gone() {
+        let mut aws = aws();
+        for name in ["kept", "gone"] {
+            aws.node_class_applied(class(&json!({ "metadata": { "name": name } })), Timestamp::UNIX_EPOCH);
+        }
+        aws.node_classes_listed(&["kept".to_owned()]);
+        assert_eq!(aws.node_class("gone"), NodeClassState::NotFound);
+        assert_eq!(aws.node_class("kept"), NodeClassState::Unknown);
+    }
 }

@@ -1,12 +1,14 @@
 //! What a fleet's answer means.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use karpenter_api::labels as keys;
-use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched};
+use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched, Offering};
 
-use crate::call::LaunchKnowledge;
-use crate::report::{CallError, Fleet, InstanceInfo};
-use crate::{Aws, UNAVAILABLE_FOR, is_capacity_error, labels, launch};
+use crate::call::{Find, Launch};
+use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
+use crate::{Aws, labels, launch};
 
 /// EC2's codes for "this offering has nothing to give now" (EC2 API reference, error codes).
 const CAPACITY_CODES: [&str; 8] = [
@@ -19,9 +21,11 @@ const CAPACITY_CODES: [&str; 8] = [
     "MaxFleetCountExceeded",
     "ReservationCapacityExceeded",
 ];
+/// Spot cannot be had at all before somebody makes its role.
+const NO_SPOT_ROLE: &str = "AuthFailure.ServiceLinkedRoleCreationNotPermitted";
 
-pub(crate) fn is_capacity_code(code: &str) -> bool {
-    CAPACITY_CODES.contains(&code)
+fn is_capacity_code(code: &str) -> bool {
+    CAPACITY_CODES.contains(&code) || code == NO_SPOT_ROLE
 }
 
 /// An instance and what its claim learns of it.
@@ -31,99 +35,162 @@ struct Found<'a> {
     zone: &'a str,
     image_id: &'a str,
     spot: bool,
+    reservation: Option<&'a str>,
 }
 
 impl Aws {
+    /// What became of each claim of a launch: instances are given out in order, the claims without one share the errors.
     pub(crate) fn launched(
         &mut self,
-        knowledge: &LaunchKnowledge,
-        spot: bool,
+        launch: &Launch,
         result: Result<Fleet, CallError>,
         now: Timestamp,
-    ) -> LaunchOutcome {
+    ) -> Vec<LaunchOutcome> {
+        self.addresses.end(launch, result.as_ref().ok());
+        if is_missing(&result)
+            && let Some(class) = self.classes.get_mut(&launch.knowledge.class)
+        {
+            class.doubt();
+        }
         let fleet = match result {
             Ok(fleet) => fleet,
-            Err(error) if error.uncertain => return LaunchOutcome::Unknown(error.to_string()),
-            Err(error) if error.code == "IdempotentParameterMismatch" => {
-                return LaunchOutcome::TokenSpent(error.to_string());
-            }
-            Err(error) if is_capacity_error(&error) => {
-                return LaunchOutcome::InsufficientCapacity(error.to_string());
-            }
             Err(error) => {
-                return LaunchOutcome::Failed { reason: reason(&error.code), message: error.to_string() };
+                if is_capacity_code(&error.code) {
+                    self.refused(launch, &error.code, &[], now);
+                }
+                return vec![of_error(&error); launch.claims.len()];
             }
         };
-        let until = now.checked_add(UNAVAILABLE_FOR).unwrap_or(now);
-        for error in fleet.errors.iter().filter(|error| is_capacity_code(&error.code)) {
-            let capacity_type = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
-            self.unavailable.insert((capacity_type, error.instance_type.clone(), error.zone.clone()), until);
-            self.stale = true;
+        for instance in &fleet.instances {
+            match launch.knowledge.reserved.get(&(instance.instance_type.clone(), instance.zone.clone())) {
+                Some(id) => {
+                    self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
+                    self.stale = true;
+                }
+                None => {
+                    let capacity_type = capacity_type(instance.spot);
+                    self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
+                }
+            }
         }
-        if let Some(instance) = fleet.instances.first() {
-            return self.learnt(
-                &knowledge.class,
-                &knowledge.annotations,
-                &Found {
-                    id: &instance.id,
-                    instance_type: &instance.instance_type,
-                    zone: &instance.zone,
-                    image_id: &instance.image_id,
-                    spot: instance.spot,
-                },
-            );
+        let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));
+        if all_lack
+            && fleet.instances.is_empty()
+            && let Some(first) = fleet.errors.first()
+        {
+            self.refused(launch, &first.code, &fleet.errors, now);
         }
-        let said = |all: &mut dyn Iterator<Item = String>| all.take(3).collect::<Vec<_>>().join("; ");
-        match fleet.errors.iter().find(|error| !is_capacity_code(&error.code)) {
-            Some(error) => LaunchOutcome::Failed { reason: reason(&error.code), message: error.message.clone() },
-            None if fleet.errors.is_empty() => LaunchOutcome::Failed {
-                reason: "LaunchFailed".to_owned(),
-                message: "the fleet returned neither an instance nor an error".to_owned(),
-            },
-            None => LaunchOutcome::InsufficientCapacity(said(
-                &mut fleet.errors.iter().map(|e| format!("{} in {}: {}", e.instance_type, e.zone, e.code)),
-            )),
+        for error in &fleet.errors {
+            self.learn_refusal(launch, error, now);
+        }
+        let mut instances = fleet.instances.iter().filter(|one| !is_taken(&launch.taken, &one.id)).collect::<Vec<_>>();
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut instances = instances.into_iter();
+        let without = of_fleet(&fleet.errors);
+        let mut outcome = || instances.next().map_or_else(|| without.clone(), |one| self.learnt_of(launch, one));
+        launch.claims.iter().map(|_| outcome()).collect()
+    }
+
+    /// A fleet that got nothing has tried all it could take; EC2 names only some of it.
+    fn refused(&mut self, launch: &Launch, code: &str, named: &[FleetError], now: Timestamp) {
+        let capacity_type = capacity_type(launch.spot);
+        if code == NO_SPOT_ROLE {
+            self.unavailable.refuse_capacity_type(CapacityType::Spot, now);
+        }
+        for one in launch.configs.iter().flat_map(|config| &config.overrides) {
+            let is_named = named.iter().any(|e| e.instance_type == one.instance_type && e.zone == one.zone);
+            if !is_named {
+                self.refuse_offering(launch, capacity_type, &one.instance_type, &one.zone, now);
+            }
+        }
+        self.stale = true;
+    }
+
+    /// What is refused to a reservation says nothing of plain capacity.
+    fn refuse_offering(
+        &mut self,
+        launch: &Launch,
+        capacity_type: CapacityType,
+        instance_type: &str,
+        zone: &str,
+        now: Timestamp,
+    ) {
+        match launch.knowledge.reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
+            Some(id) => self.reservations.exhausted(id),
+            None => self.unavailable.refuse(capacity_type, instance_type, zone, now),
         }
     }
 
-    /// What a look-up by tag means. The oldest instance is the claim's; garbage collection ends
-    /// any other.
-    pub(crate) fn found(&self, result: Result<Vec<InstanceInfo>, CallError>) -> LaunchOutcome {
+    fn learn_refusal(&mut self, launch: &Launch, error: &FleetError, now: Timestamp) {
+        if !is_capacity_code(&error.code) {
+            return;
+        }
+        self.stale = true;
+        match error.code.as_str() {
+            NO_SPOT_ROLE => self.unavailable.refuse_capacity_type(CapacityType::Spot, now),
+            "InsufficientFreeAddressesInSubnet" => self.unavailable.refuse_subnet(&error.subnet_id, now),
+            _ => {}
+        }
+        let capacity_type = capacity_type(launch.spot || error.spot);
+        self.refuse_offering(launch, capacity_type, &error.instance_type, &error.zone, now);
+    }
+
+    fn learnt_of(&self, launch: &Launch, one: &FleetInstance) -> LaunchOutcome {
+        let held = launch.knowledge.reserved.get(&(one.instance_type.clone(), one.zone.clone()));
+        let found = Found {
+            reservation: held.map(String::as_str),
+            id: &one.id,
+            instance_type: &one.instance_type,
+            zone: &one.zone,
+            image_id: &one.image_id,
+            spot: one.spot,
+        };
+        self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
+    }
+
+    /// What a look-up by tag means for each claim. The oldest instance is the first claim's; garbage collection ends
+    /// those that are left over.
+    pub(crate) fn found(&self, find: &Find, result: Result<Vec<InstanceInfo>, CallError>) -> Vec<LaunchOutcome> {
         let mut instances = match result {
             Ok(instances) => instances,
-            Err(error) => return LaunchOutcome::Unknown(error.to_string()),
+            Err(error) => return vec![LaunchOutcome::Unknown(error.to_string()); find.claims.len()],
         };
-        instances.retain(|instance| matches!(instance.state.as_str(), "pending" | "running"));
+        instances.retain(|one| matches!(one.state.as_str(), "pending" | "running") && !is_taken(&find.taken, &one.id));
         instances.sort_by(|a, b| a.launched_at.cmp(&b.launched_at).then_with(|| a.id.cmp(&b.id)));
-        let Some(instance) = instances.first() else {
-            return LaunchOutcome::NotFound;
-        };
+        let mut instances = instances.iter();
+        let mut outcome =
+            || instances.next().map_or(LaunchOutcome::NotFound, |instance| self.learnt_of_instance(instance));
+        find.claims.iter().map(|_| outcome()).collect()
+    }
+
+    fn learnt_of_instance(&self, instance: &InstanceInfo) -> LaunchOutcome {
         let class = instance.tags.get(keys::EC2_NODE_CLASS).cloned().unwrap_or_default();
         let annotations =
             self.classes.get(&class).map(|class| launch::annotations(class, self.cluster_ca())).unwrap_or_default();
-        self.learnt(
-            &class,
-            &annotations,
-            &Found {
-                id: &instance.id,
-                instance_type: &instance.instance_type,
-                zone: &instance.zone,
-                image_id: &instance.image_id,
-                spot: instance.spot,
-            },
-        )
+        let found = Found {
+            id: &instance.id,
+            instance_type: &instance.instance_type,
+            zone: &instance.zone,
+            image_id: &instance.image_id,
+            spot: instance.spot,
+            // With the feature off, an open reservation that takes an instance in is EC2's own business.
+            reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
+        };
+        self.learnt(&class, &annotations, &found)
     }
 
-    fn learnt(
-        &self,
-        class: &str,
-        annotations: &std::collections::BTreeMap<String, String>,
-        found: &Found<'_>,
-    ) -> LaunchOutcome {
-        let row = self.rows.get(class).and_then(|rows| rows.iter().find(|row| row.name == found.instance_type));
-        let capacity_type = if found.spot { CapacityType::Spot } else { CapacityType::OnDemand };
-        let offering =
-            row.and_then(|row| row.offerings.iter().find(|o| o.zone == found.zone && o.capacity_type == capacity_type));
+    fn learnt(&self, class: &str, annotations: &BTreeMap<String, String>, found: &Found<'_>) -> LaunchOutcome {
+        let row = self.rows.get(class).and_then(|rows| rows.get(found.instance_type));
+        let reservation = found.reservation.and_then(|id| {
+            self.classes.get(class)?.capacity_reservations().iter().find(|reservation| reservation.id == id)
+        });
+        let capacity_type = if reservation.is_some() { CapacityType::Reserved } else { capacity_type(found.spot) };
+        let id = reservation.map(|of| of.id.as_str());
+        let is_it = |offering: &&Offering| {
+            let held = offering.reservation.as_ref().map(|of| of.id.as_str());
+            offering.zone == found.zone && offering.capacity_type == capacity_type && held == id
+        };
+        let offering = row.and_then(|row| row.offerings.iter().find(is_it));
         let image = self.classes.get(class).and_then(|class| {
             class.object.status.as_ref()?.amis.as_ref()?.iter().find(|ami| ami.id == found.image_id).cloned()
         });
@@ -139,6 +206,13 @@ impl Aws {
             (keys::INSTANCE_TENANCY, "default".to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
+        chosen.extend(reservation.into_iter().flat_map(|of| {
+            [
+                (keys::CAPACITY_RESERVATION_ID, of.id.clone()),
+                (keys::CAPACITY_RESERVATION_TYPE, of.kind.clone()),
+                (keys::CAPACITY_RESERVATION_INTERRUPTIBLE, of.interruptible.to_string()),
+            ]
+        }));
         let empty = karpenter_core::Requirements::default();
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),
@@ -152,13 +226,64 @@ impl Aws {
     }
 }
 
+fn capacity_type(spot: bool) -> CapacityType {
+    if spot { CapacityType::Spot } else { CapacityType::OnDemand }
+}
+
+fn is_taken(taken: &[String], id: &str) -> bool {
+    taken.iter().any(|provider_id| provider_id.rsplit('/').next() == Some(id))
+}
+
+/// Whether something that the launch names is not there (any more): a subnet, a security group, an image, a profile.
+fn is_missing(result: &Result<Fleet, CallError>) -> bool {
+    let says = |code: &str, message: &str| {
+        ["InvalidSubnet", "InvalidGroup", "InvalidSecurityGroup", "InvalidAMIID"].iter().any(|of| code.starts_with(of))
+            || message.contains("IAM Instance Profile")
+    };
+    match result {
+        Ok(fleet) => fleet.errors.iter().any(|error| says(&error.code, &error.message)),
+        Err(error) => says(&error.code, &error.message),
+    }
+}
+
+/// A call that failed as a whole.
+fn of_error(error: &CallError) -> LaunchOutcome {
+    match error.code.as_str() {
+        _ if error.uncertain => LaunchOutcome::Unknown(error.to_string()),
+        "IdempotentParameterMismatch" => LaunchOutcome::TokenSpent(error.to_string()),
+        code if is_capacity_code(code) => LaunchOutcome::InsufficientCapacity(error.to_string()),
+        code => LaunchOutcome::Failed { reason: reason(code).to_owned(), message: error.to_string() },
+    }
+}
+
+/// A fleet without an instance for the claim. One error that is not of capacity makes the claim stay and say so.
+fn of_fleet(errors: &[FleetError]) -> LaunchOutcome {
+    match errors.iter().find(|error| !is_capacity_code(&error.code)) {
+        Some(error) => LaunchOutcome::Failed { reason: reason(&error.code).to_owned(), message: error.message.clone() },
+        None if errors.is_empty() => LaunchOutcome::Failed {
+            reason: "LaunchFailed".to_owned(),
+            message: "the fleet returned neither enough instances nor an error".to_owned(),
+        },
+        None => {
+            let told = errors.iter().take(3).map(|e| format!("{} in {}: {}", e.instance_type, e.zone, e.code));
+            LaunchOutcome::InsufficientCapacity(told.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
 /// The condition's reason for an AWS error code.
-fn reason(code: &str) -> String {
+fn reason(code: &str) -> &'static str {
     match code {
-        "UnauthorizedOperation" | "AccessDenied" | "AuthFailure" => "Unauthorized".to_owned(),
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => "RequestLimitExceeded".to_owned(),
-        other if other.starts_with("InvalidLaunchTemplate") => "LaunchTemplateNotFound".to_owned(),
-        _ => "LaunchFailed".to_owned(),
+        "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" | "AuthFailure" => "Unauthorized",
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => "RequestLimitExceeded",
+        "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => "CredentialsExpired",
+        other if other.starts_with("InvalidLaunchTemplate") => "LaunchTemplateNotFound",
+        other if other.starts_with("InvalidSubnet") => "SubnetNotFound",
+        other if other.starts_with("InvalidGroup") || other.starts_with("InvalidSecurityGroup") => {
+            "SecurityGroupNotFound"
+        }
+        other if other.starts_with("InvalidAMIID") => "AMINotFound",
+        _ => "LaunchFailed",
     }
 }
 
@@ -166,6 +291,7 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
     Instance {
         provider_id: format!("aws:///{}/{}", info.zone, info.id),
         claim: info.tags.get(keys::TAG_NODECLAIM).cloned(),
+        launch: info.tags.get(keys::TAG_LAUNCH).cloned(),
         pool: info.tags.get(keys::NODEPOOL).cloned(),
         launched_at: info.launched_at,
         state: match info.state.as_str() {
@@ -174,5 +300,150 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
             "terminated" => InstanceState::Terminated,
             _ => InstanceState::Ending,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AwsSettings;
+    use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+
+    const ZONES: [&str; 2] = ["a", "b"];
+
+    fn launch(spot: bool) -> Launch {
+        let one = |zone: &str| Override {
+            instance_type: "m5.large".into(),
+            zone: zone.into(),
+            subnet_id: format!("subnet-{zone}"),
+            priority: None,
+        };
+        let overrides = ZONES.map(one).to_vec();
+        let claim = |name: &str| ClaimRef { name: name.into(), uid: name.into() };
+        Launch {
+            token: "t".into(),
+            claims: vec![claim("first"), claim("second")],
+            taken: Vec::new(),
+            target: 2,
+            client_token: "t".into(),
+            addresses: BTreeMap::from([("subnet-a".into(), 20), ("subnet-b".into(), 20)]),
+            spot,
+            allocation_strategy: "lowest-price",
+            configs: vec![FleetConfig { template: LaunchTemplate::default(), overrides }],
+            tags: BTreeMap::new(),
+            context: None,
+            knowledge: LaunchKnowledge::default(),
+        }
+    }
+
+    fn refusal(code: &str, zone: &str) -> FleetError {
+        FleetError {
+            code: code.into(),
+            instance_type: "m5.large".into(),
+            zone: zone.into(),
+            subnet_id: format!("subnet-{zone}"),
+            ..FleetError::default()
+        }
+    }
+
+    fn told(outcome: &LaunchOutcome) -> String {
+        match outcome {
+            LaunchOutcome::Launched(launched) => launched.provider_id.clone(),
+            LaunchOutcome::InsufficientCapacity(_) => "InsufficientCapacity".into(),
+            LaunchOutcome::Failed { reason, .. } => reason.clone(),
+            LaunchOutcome::Unknown(_) => "look up".into(),
+            LaunchOutcome::TokenSpent(_) => "look up, then another token".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Zones in which the type is left alone afterwards.
+    fn left_alone(aws: &Aws, spot: bool, now: Timestamp) -> String {
+        let off = |zone: &&str| aws.unavailable.has(capacity_type(spot), "m5.large", zone, now);
+        ZONES.into_iter().filter(off).collect()
+    }
+
+    #[test]
+    fn errors_of_calls_and_of_fleets_are_sorted_as_karpenter_sorts_them() {
+        let call = |code: &str, uncertain| {
+            Err(CallError { operation: "CreateFleet", code: code.into(), message: String::new(), uncertain })
+        };
+        let fleet = |codes: &[&str]| {
+            Ok(Fleet { errors: codes.iter().map(|code| refusal(code, "a")).collect(), ..Fleet::default() })
+        };
+        // What came back, what each claim is told, the zones that are left alone.
+        let table = [
+            (call("VcpuLimitExceeded", false), "InsufficientCapacity", "ab"),
+            (call("MaxSpotInstanceCountExceeded", false), "InsufficientCapacity", "ab"),
+            (call("InsufficientFreeAddressesInSubnet", false), "InsufficientCapacity", "ab"),
+            (call("UnauthorizedOperation", false), "Unauthorized", ""),
+            (call("RequestLimitExceeded", false), "RequestLimitExceeded", ""),
+            (call("RequestExpired", false), "CredentialsExpired", ""),
+            (call("InvalidSubnetID.NotFound", false), "SubnetNotFound", ""),
+            (call("InvalidParameterValue", false), "LaunchFailed", ""),
+            (call("InternalError", true), "look up", ""),
+            (call("IdempotentParameterMismatch", false), "look up, then another token", ""),
+            (fleet(&["InsufficientInstanceCapacity"]), "InsufficientCapacity", "ab"),
+            (fleet(&["UnfulfillableCapacity", "Unsupported"]), "InsufficientCapacity", "ab"),
+            (fleet(&["InsufficientInstanceCapacity", "UnauthorizedOperation"]), "Unauthorized", "a"),
+            (fleet(&["InvalidLaunchTemplateName.NotFoundException"]), "LaunchTemplateNotFound", ""),
+            (fleet(&[]), "LaunchFailed", ""),
+        ];
+        for (result, expected, zones) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            let outcomes: Vec<String> =
+                aws.launched(&launch(true), result.clone(), Timestamp::UNIX_EPOCH).iter().map(told).collect();
+            assert_eq!(outcomes, [expected, expected], "{result:?}");
+            assert_eq!(left_alone(&aws, true, Timestamp::UNIX_EPOCH), zones, "{result:?}");
+            assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "", "{result:?}");
+        }
+    }
+
+    #[test]
+    fn instances_are_given_out_once_and_the_rest_shares_the_errors() {
+        let bought = |id: &str| FleetInstance {
+            id: id.into(),
+            instance_type: "m5.large".into(),
+            zone: "b".into(),
+            subnet_id: "subnet-b".into(),
+            ..FleetInstance::default()
+        };
+        let fleet = Fleet {
+            instances: vec![bought("i-2"), bought("i-1")],
+            errors: vec![refusal("InsufficientInstanceCapacity", "a")],
+        };
+        let mut aws = Aws::new(AwsSettings::default());
+        let outcomes = |aws: &mut Aws, launch: &Launch| -> Vec<String> {
+            aws.launched(launch, Ok(fleet.clone()), Timestamp::UNIX_EPOCH).iter().map(told).collect()
+        };
+        assert_eq!(outcomes(&mut aws, &launch(false)), ["aws:///b/i-1", "aws:///b/i-2"]);
+        let repeated = Launch { taken: vec!["aws:///b/i-1".into()], ..launch(false) };
+        assert_eq!(outcomes(&mut aws, &repeated), ["aws:///b/i-2", "InsufficientCapacity"]);
+        assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "a", "only what was named: the fleet got something");
+    }
+
+    #[test]
+    fn spot_without_its_role_is_left_alone_everywhere() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let fleet = Fleet { errors: vec![refusal(NO_SPOT_ROLE, "a")], ..Fleet::default() };
+        let outcomes = aws.launched(&launch(true), Ok(fleet), Timestamp::UNIX_EPOCH);
+        assert_eq!(told(&outcomes[0]), "InsufficientCapacity");
+        assert!(aws.unavailable.has(CapacityType::Spot, "c5.large", "c", Timestamp::UNIX_EPOCH));
+        assert!(!aws.unavailable.has(CapacityType::OnDemand, "c5.large", "c", Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_launch_under_way_and_what_it_took_count_against_a_subnets_addresses() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let subnet = crate::report::Subnet { id: "subnet-b".into(), available_addresses: 100, ..Default::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        let call = crate::call::Call::Launch(Box::new(launch(false)));
+        aws.begin(&call, now);
+        assert_eq!(aws.addresses.free(&subnet), 80);
+        let bought = FleetInstance { id: "i-1".into(), subnet_id: "subnet-b".into(), ..FleetInstance::default() };
+        aws.launched(&launch(false), Ok(Fleet { instances: vec![bought], errors: Vec::new() }), now);
+        assert_eq!(aws.addresses.free(&subnet), 90, "one of two was launched here");
+        aws.addresses.described(std::slice::from_ref(&subnet));
+        assert_eq!(aws.addresses.free(&subnet), 100, "EC2 has counted");
     }
 }

@@ -5,11 +5,12 @@ use karpenter_api::labels as keys;
 use karpenter_core::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use karpenter_core::fact::About;
 use karpenter_core::{Decision, Fact, World, conditions};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::call::{Call, Filters};
+use crate::call::{Call, Filters, Trial};
 use crate::class::Class;
-use crate::{Aws, stamp};
+use crate::shifts::{self, SHIFTS_EVERY};
+use crate::{Aws, ami, stamp};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -26,6 +27,7 @@ pub(crate) struct Polled {
     pub(crate) types: Option<Timestamp>,
     pub(crate) on_demand: Option<Timestamp>,
     pub(crate) spot: Option<Timestamp>,
+    pub(crate) shifts: Option<Timestamp>,
     instances: Option<Timestamp>,
     instance_runs: u32,
 }
@@ -42,6 +44,10 @@ impl Aws {
     pub fn decide(&self, world: &World, now: Timestamp) -> Decision<Call> {
         let mut decision = Decision::default();
         self.lists(world, now, &mut decision);
+        // What AWS sells can be asked for while the API server still tells what there is; the rest must know it.
+        if !world.is_listed() {
+            return decision;
+        }
         for class in self.classes.values() {
             if class.is_deleting() {
                 self.end(world, class, now, &mut decision);
@@ -50,8 +56,13 @@ impl Aws {
             }
         }
         self.clean_profiles(world, now, &mut decision);
-        if let Some(until) = self.unavailable.values().min() {
-            decision.wake(*until);
+        self.clean_templates(world, now, &mut decision);
+        self.tag(world, now, &mut decision);
+        for until in self.unavailable.next(now).into_iter().chain(self.shifts.next_end()) {
+            decision.wake(until);
+        }
+        for (zone, shifted) in self.shifts.news() {
+            decision.facts.extend(world.pools.values().map(|pool| shifts::fact(pool, zone, shifted)));
         }
         decision
     }
@@ -73,10 +84,13 @@ impl Aws {
         let name = self.settings.cluster_name.clone();
         ask("cluster", self.polled.cluster, CLUSTER_EVERY, Call::Cluster { name });
         ask("instance-types", self.polled.types, TYPES_EVERY, Call::InstanceTypes);
-        if !self.settings.isolated_vpc {
+        if !self.settings.isolated_vpc && crate::prices::are_listed(&self.settings.region) {
             ask("on-demand-prices", self.polled.on_demand, PRICES_EVERY, Call::OnDemandPrices);
         }
         ask("spot-prices", self.polled.spot, PRICES_EVERY, Call::SpotPrices);
+        if let Some(arn) = self.cluster.arn().filter(|_| self.settings.zonal_shift) {
+            ask("zonal-shifts", self.polled.shifts, SHIFTS_EVERY, Call::ZonalShifts { cluster_arn: arn.to_owned() });
+        }
         ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
     }
 
@@ -107,27 +121,18 @@ impl Aws {
         if let Some(next) = next {
             decision.wake(next);
         }
-        let draft = class.draft(&self.settings, self.cluster(), now);
+        let mut draft = class.draft(&self.settings, self.cluster(), now);
+        draft.figures = self.check_figures(class).err();
         let trial = self.trial(world, class, &draft);
         let inputs = trial.as_ref().map(|trial| trial.inputs.clone());
         if let Some(trial) = trial {
-            match class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
-                Some(until) => decision.wake(until),
-                None => {
-                    decision.cloud(
-                        world,
-                        now,
-                        ActionKey::new(subject.clone(), "validate"),
-                        Call::Validate(Box::new(trial)),
-                    );
-                }
-            }
+            try_out(world, class, trial, now, decision);
         }
         let status = class.status(&self.settings, self.cluster(), draft, inputs.as_deref(), now);
         if class.object.status.as_ref() != Some(&status) {
             let patch = json!({
                 "metadata": { "resourceVersion": class.object.metadata.resource_version },
-                "status": status,
+                "status": replacing(json!(class.object.status), json!(status)),
             });
             let write = KubeWrite::Patch { object: reference(class), part: Part::Status, patch };
             let before = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
@@ -186,6 +191,29 @@ impl Aws {
     }
 }
 
+/// Makes the trial unless its answer is known still.
+fn try_out(world: &World, class: &Class, trial: Trial, now: Timestamp, decision: &mut Decision<Call>) {
+    if let Some(until) = class.trial_stands_until(&trial.inputs).filter(|until| *until > now) {
+        decision.wake(until);
+        return;
+    }
+    let bytes = trial.template.user_data_bytes();
+    let key = ActionKey::new(format!("EC2NodeClass/{}", class.name()), "validate");
+    if decision.cloud(world, now, key, Call::Validate(Box::new(trial))) {
+        decision.facts.push(Fact::UserData { class: class.name().to_owned(), bytes, most: ami::USER_DATA_MAX });
+    }
+}
+
+/// A status as a merge patch: what is not in it any more has to be named, or it stays.
+fn replacing(known: Value, mut status: Value) -> Value {
+    if let (Value::Object(known), Value::Object(status)) = (known, &mut status) {
+        for key in known.into_iter().map(|(key, _)| key) {
+            status.entry(key).or_insert(Value::Null);
+        }
+    }
+    status
+}
+
 fn about(class: &Class) -> About {
     About {
         kind: "EC2NodeClass",
@@ -197,4 +225,16 @@ fn about(class: &Class) -> About {
 
 pub(crate) fn reference(class: &Class) -> ObjectRef {
     ObjectRef::cluster(WriteKind::Ec2NodeClass, class.name(), class.object.metadata.uid.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_status_has_no_more_is_taken_out_of_it() {
+        let (known, status) = (json!({ "amis": [{}], "subnets": [1, 2] }), json!({ "subnets": [1] }));
+        assert_eq!(replacing(known, status), json!({ "amis": null, "subnets": [1] }));
+        assert_eq!(replacing(Value::Null, json!({ "subnets": [1] })), json!({ "subnets": [1] }));
+    }
 }

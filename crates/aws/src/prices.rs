@@ -10,7 +10,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 #[derive(Debug, Default)]
 pub(crate) struct Prices {
     on_demand: BTreeMap<String, Price>,
-    spot: BTreeMap<(String, String), Price>,
+    /// By type, then zone.
+    spot: BTreeMap<String, BTreeMap<String, Price>>,
 }
 
 impl Prices {
@@ -28,13 +29,17 @@ impl Prices {
         Self { on_demand, spot: BTreeMap::new() }
     }
 
-    /// Newer figures replace older ones; types that are not listed keep what they had.
-    pub(crate) fn learn_on_demand(&mut self, prices: BTreeMap<String, f64>) {
-        self.on_demand.extend(prices.into_iter().map(|(name, usd)| (name, micro(usd))));
+    /// Newer figures replace older ones; types that are not listed keep what they had. Says whether any moved.
+    pub(crate) fn learn_on_demand(&mut self, prices: BTreeMap<String, f64>) -> bool {
+        prices.into_iter().fold(false, |moved, (name, usd)| moved | learn(&mut self.on_demand, name, usd))
     }
 
-    pub(crate) fn learn_spot(&mut self, prices: BTreeMap<(String, String), f64>) {
-        self.spot.extend(prices.into_iter().map(|(key, usd)| (key, micro(usd))));
+    pub(crate) fn learn_spot(&mut self, prices: BTreeMap<(String, String), f64>) -> bool {
+        let mut moved = false;
+        for ((name, zone), usd) in prices {
+            moved |= learn(self.spot.entry(name).or_default(), zone, usd);
+        }
+        moved
     }
 
     pub(crate) fn on_demand(&self, instance_type: &str) -> Option<Price> {
@@ -47,8 +52,19 @@ impl Prices {
         if self.spot.is_empty() {
             return self.on_demand(instance_type);
         }
-        self.spot.get(&(instance_type.to_owned(), zone.to_owned())).copied()
+        self.spot.get(instance_type)?.get(zone).copied()
     }
+}
+
+/// Says whether it is another price.
+fn learn(known: &mut BTreeMap<String, Price>, key: String, usd: f64) -> bool {
+    let price = micro(usd);
+    known.insert(key, price) != Some(price)
+}
+
+/// The Pricing API knows nothing of AWS GovCloud (US).
+pub(crate) fn are_listed(region: &str) -> bool {
+    !region.starts_with("us-gov-")
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "prices are small and positive")]

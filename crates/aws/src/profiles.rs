@@ -104,3 +104,79 @@ fn named(class: &Class) -> Option<&String> {
 fn is_past(at: Timestamp, duration: SignedDuration, now: Timestamp) -> bool {
     at.checked_add(duration).is_ok_and(|until| until <= now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+    use crate::testing::{aws, claim, class, world};
+    use karpenter_core::Deed;
+    use serde_json::json;
+
+    /// The profiles that are deleted at this time after the start.
+    fn deleted(aws: &mut Aws, world: &World, minutes: i64) -> Vec<String> {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        aws.tick(&World::default(), now);
+        let mut decision = Decision::default();
+        aws.clean_profiles(world, now, &mut decision);
+        let calls = decision.actions.into_iter().filter_map(|action| match action.deed {
+            Deed::Cloud(Call::DeleteInstanceProfile { name }) => Some(name),
+            _ => None,
+        });
+        calls.collect()
+    }
+
+    fn list(aws: &mut Aws, names: &[(&str, i64)], minutes: i64) {
+        let at = |minutes: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let told = |(name, made): &(&str, i64)| InstanceProfileInfo { name: (*name).into(), created: Some(at(*made)) };
+        aws.apply(Report::InstanceProfiles { result: Ok(names.iter().map(told).collect()) }, at(minutes));
+    }
+
+    #[test]
+    fn only_what_nobody_uses_any_more_goes() {
+        let mut aws = aws();
+        aws.node_class_applied(
+            class(&json!({ "status": { "instanceProfile": "of-the-class" } })),
+            Timestamp::UNIX_EPOCH,
+        );
+        let world = world(&[claim(&json!({ "annotations": { keys::INSTANCE_PROFILE_NAME: "of-a-claim" } }))]);
+        let all = [("of-the-class", 0), ("of-a-claim", 0), ("of-nobody", 0), ("young", 60)];
+        assert!(deleted(&mut aws, &world, 0).is_empty());
+        list(&mut aws, &all, 100);
+        assert_eq!(deleted(&mut aws, &world, 100), ["of-nobody"]);
+        aws.apply(Report::InstanceProfileDeleted { name: "of-nobody".into(), result: Ok(()) }, Timestamp::UNIX_EPOCH);
+        assert_eq!(deleted(&mut aws, &world, 101), Vec::<String>::new());
+        assert_eq!(deleted(&mut aws, &world, 120), ["young"], "an hour old by now");
+    }
+
+    #[test]
+    fn what_a_class_gave_up_stays_for_an_hour() {
+        let mut aws = aws();
+        aws.node_class_applied(class(&json!({ "status": { "instanceProfile": "old" } })), Timestamp::UNIX_EPOCH);
+        let world = world(&[]);
+        assert!(deleted(&mut aws, &world, 90).is_empty());
+        let newer = json!({ "metadata": { "resourceVersion": "2" }, "status": { "instanceProfile": "new" } });
+        aws.node_class_applied(class(&newer), Timestamp::UNIX_EPOCH);
+        list(&mut aws, &[("old", 0), ("new", 0)], 91);
+        assert_eq!(deleted(&mut aws, &world, 149), Vec::<String>::new());
+        assert_eq!(deleted(&mut aws, &world, 150), ["old"]);
+    }
+
+    #[test]
+    fn they_are_listed_every_half_hour_but_not_at_the_start_and_not_from_an_isolated_vpc() {
+        let asked = |aws: &mut Aws, minutes: i64| {
+            let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+            aws.tick(&World::default(), now);
+            let mut decision = Decision::default();
+            aws.clean_profiles(&world(&[]), now, &mut decision);
+            !decision.actions.is_empty()
+        };
+        let mut usual = aws();
+        assert_eq!([0, 29, 30].map(|minutes| asked(&mut usual, minutes)), [false, false, true]);
+        list(&mut usual, &[], 31);
+        assert_eq!([60, 61].map(|minutes| asked(&mut usual, minutes)), [false, true]);
+        let mut isolated = aws();
+        isolated.settings.isolated_vpc = true;
+        assert_eq!([0, 30].map(|minutes| asked(&mut isolated, minutes)), [false, false]);
+    }
+}

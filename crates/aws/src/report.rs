@@ -1,10 +1,11 @@
 //! What calls came back with, in AWS's own figures: nothing is interpreted by the wire crate.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::call::LaunchKnowledge;
+use crate::call::{Find, Launch};
 
 /// The one answer to each [`crate::call::Call`], in the same order.
 #[derive(Clone, Debug)]
@@ -22,6 +23,9 @@ pub enum Report {
     /// (instance type, zone) → USD per hour.
     SpotPrices {
         result: Result<BTreeMap<(String, String), f64>, CallError>,
+    },
+    ZonalShifts {
+        result: Result<Vec<ZonalShift>, CallError>,
     },
     Subnets {
         class: String,
@@ -73,20 +77,29 @@ pub enum Report {
         class: String,
         result: Result<(), CallError>,
     },
+    /// Names.
+    LaunchTemplates {
+        result: Result<Vec<String>, CallError>,
+    },
+    LaunchTemplateDeleted {
+        name: String,
+        result: Result<(), CallError>,
+    },
+    Tagged {
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+        result: Result<(), CallError>,
+    },
     Instances {
         asked_at: Timestamp,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     Launch {
-        claim: String,
-        claim_uid: String,
-        knowledge: LaunchKnowledge,
-        spot: bool,
+        launch: Box<Launch>,
         result: Result<Fleet, CallError>,
     },
     Find {
-        claim: String,
-        claim_uid: String,
+        find: Find,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
     /// `Ok(false)`: EC2 does not know the instance, or it is terminated already.
@@ -100,10 +113,12 @@ impl Report {
     /// Why the call did not succeed, if it did not.
     pub fn error(&self) -> Option<&CallError> {
         match self {
+            Self::LaunchTemplates { result } => result.as_ref().err(),
             Self::Cluster { result } => result.as_ref().err(),
             Self::InstanceTypes { result } => result.as_ref().err(),
             Self::OnDemandPrices { result } => result.as_ref().err(),
             Self::SpotPrices { result } => result.as_ref().err(),
+            Self::ZonalShifts { result } => result.as_ref().err(),
             Self::Subnets { result, .. } => result.as_ref().err(),
             Self::SecurityGroups { result, .. } => result.as_ref().err(),
             Self::Images { result, .. } => result.as_ref().err(),
@@ -112,6 +127,8 @@ impl Report {
             Self::InstanceProfile { result, .. } => result.as_ref().err(),
             Self::InstanceProfiles { result } => result.as_ref().err(),
             Self::InstanceProfileDeleted { result, .. }
+            | Self::LaunchTemplateDeleted { result, .. }
+            | Self::Tagged { result, .. }
             | Self::Validated { result, .. }
             | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
@@ -141,8 +158,9 @@ pub struct CallError {
     pub uncertain: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
+    pub arn: String,
     pub endpoint: String,
     /// Base64 PEM.
     pub certificate_authority: String,
@@ -150,6 +168,18 @@ pub struct Cluster {
     pub service_ipv6_cidr: Option<String>,
     /// e.g. `1.36`
     pub version: String,
+    /// Address of the cluster's DNS service, which EKS does not tell.
+    pub dns: Option<IpAddr>,
+}
+
+/// A zonal shift or autoshift of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZonalShift {
+    pub zone_id: String,
+    /// It is in force.
+    pub applied: bool,
+    /// `None`: as long as it is listed.
+    pub until: Option<Timestamp>,
 }
 
 impl Cluster {
@@ -175,6 +205,12 @@ pub struct InstanceTypeInfo {
     pub cpu_manufacturer: String,
     pub sustained_clock_ghz: Option<f64>,
     pub encryption_in_transit: bool,
+    /// Nitro Enclaves are supported.
+    pub enclaves: bool,
+    /// Nested virtualisation can be switched on.
+    pub nested_virtualization: bool,
+    /// Strategies of the placement groups that take it.
+    pub group_strategies: Vec<String>,
     pub ebs_optimized_default: bool,
     pub ebs_maximum_bandwidth_mbps: Option<i64>,
     pub instance_storage_gb: Option<i64>,
@@ -196,6 +232,8 @@ pub struct NetworkInfo {
     pub ipv4_per_interface: i64,
     pub default_card: i64,
     pub cards: Vec<NetworkCard>,
+    /// False: the type has no elastic network adapter.
+    pub ena: bool,
     pub efa_maximum_interfaces: Option<i64>,
 }
 
@@ -293,6 +331,8 @@ pub struct InstanceInfo {
     pub image_id: String,
     pub subnet_id: String,
     pub spot: bool,
+    /// Id of the capacity reservation it runs in.
+    pub reservation: Option<String>,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
     pub state: String,
     pub launched_at: Option<Timestamp>,

@@ -8,14 +8,14 @@ use karpenter_api::ec2nodeclass::{
     MetadataOptions as ApiMetadata,
 };
 use karpenter_api::{NodeClaim, Taint, labels as keys, taints};
-use karpenter_core::Resources;
-use karpenter_core::cloud::{CapacityType, LaunchProblem};
+use karpenter_core::cloud::{CapacityType, InstanceType, LaunchProblem};
 use karpenter_core::resources::PODS;
 
 use crate::call::{BlockDevice, ConnectionTracking, Interface, LaunchTemplate, MetadataOptions, ReservationUse};
+use crate::capacity::Sizing;
 use crate::class::Class;
-use crate::report::Cluster;
-use crate::{AwsSettings, ami, hash_name};
+use crate::report::{Cluster, InstanceTypeInfo};
+use crate::{AwsSettings, ami, expression, hash_name};
 
 const EFA: &str = "vpc.amazonaws.com/efa";
 const ENCLAVE: &str = "eks.amazonaws.com/nitro-sandbox";
@@ -27,6 +27,7 @@ pub(crate) struct Content<'a> {
     /// What the class's selectors came to.
     pub(crate) status: &'a Ec2NodeClassStatus,
     pub(crate) cluster: &'a Cluster,
+    pub(crate) types: &'a [InstanceTypeInfo],
     /// `None` when no launch but the class itself is tried.
     pub(crate) claim: Option<&'a NodeClaim>,
     pub(crate) capacity_type: CapacityType,
@@ -38,6 +39,8 @@ pub(crate) struct Content<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) max_pods: i64,
+    /// The kubelet's settings as JSON, if some of them are computed for each type.
+    pub(crate) kubelet: Option<String>,
     /// Interfaces of the elastic fabric adapter, one per network card; none unless the claim asks for them.
     pub(crate) efa: i64,
     /// The reservation that is launched into, and EC2's word for its market if it is not plain capacity.
@@ -45,10 +48,16 @@ pub(crate) struct Shape {
 }
 
 impl Content<'_> {
-    /// The shape of a type with this capacity, outside of any reservation.
-    pub(crate) fn shape(&self, capacity: &Resources) -> Shape {
-        let efa = if self.asks_for(EFA) { capacity.get(EFA) } else { 0 };
-        Shape { max_pods: capacity.get(PODS), efa, reservation: None }
+    /// The shape of a type, outside of any reservation.
+    pub(crate) fn shape(&self, row: &InstanceType) -> Shape {
+        let efa = if self.asks_for(EFA) { row.capacity.get(EFA) } else { 0 };
+        Shape { max_pods: row.capacity.get(PODS), kubelet: self.kubelet_of(&row.name), efa, reservation: None }
+    }
+
+    fn kubelet_of(&self, name: &str) -> Option<String> {
+        let info = self.types.iter().find(|info| info.name == name)?;
+        let sizing = Sizing::new(self.class.family(), &self.class.object.spec, self.settings);
+        serde_json::to_string(&expression::resolved(&sizing, info)?.ok()?).ok()
     }
 
     /// Whether the claim's pods ask for a resource.
@@ -102,6 +111,7 @@ impl Content<'_> {
         let image_version = ami::image_version(spec, image.name.as_deref());
         let own =
             |setting: &'_ Option<String>, described: &str| setting.clone().unwrap_or_else(|| described.to_owned());
+        let computed = shape.kubelet.as_deref().and_then(|json| serde_json::from_str(json).ok());
         let bootstrap = ami::Bootstrap {
             cluster_name: &self.settings.cluster_name,
             endpoint: &own(&self.settings.cluster_endpoint, &self.cluster.endpoint),
@@ -109,7 +119,7 @@ impl Content<'_> {
             service_cidr: self.cluster.service_cidr(),
             labels: self.node_labels(),
             taints: self.taints(),
-            kubelet: spec.kubelet.clone().unwrap_or_default(),
+            kubelet: computed.or_else(|| spec.kubelet.clone()).unwrap_or_default(),
             max_pods: shape.max_pods,
             raid0: spec.instance_store_policy == Some(InstanceStorePolicy::Raid0),
             image_version: image_version.as_deref(),
@@ -136,7 +146,7 @@ impl Content<'_> {
     }
 
     fn is_ipv6(&self) -> bool {
-        self.cluster.service_ipv4_cidr.is_none() && self.cluster.service_ipv6_cidr.is_some()
+        self.cluster.is_ipv6()
     }
 
     /// The class's own interfaces; else one per card for EFA; else EC2's default.
@@ -217,5 +227,175 @@ fn metadata(options: &ApiMetadata, region: &str) -> MetadataOptions {
             .and_then(|n| i32::try_from(n).ok())
             .unwrap_or(1),
         http_tokens: options.http_tokens.clone().unwrap_or_else(|| "required".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use serde_json::{Value, json};
+
+    /// The template of a class with this spec, for a claim that asks for these resources.
+    fn template(
+        spec: &Value,
+        requests: &Value,
+        cluster: &Cluster,
+        settings: &AwsSettings,
+        shape: &Shape,
+    ) -> LaunchTemplate {
+        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let mut claim = testing::claim(&json!({ "labels": { keys::NODEPOOL: "general" } }));
+        claim.spec.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
+        let content = Content {
+            settings,
+            class: &class,
+            status: &Ec2NodeClassStatus::default(),
+            cluster,
+            types: &[],
+            claim: Some(&claim),
+            capacity_type: CapacityType::OnDemand,
+            tenancy: "default",
+        };
+        let mut shape = shape.clone();
+        shape.efa = content.shape(&row("x", shape.max_pods)).efa;
+        content.template(&AmiStatus { id: "ami-1".into(), ..AmiStatus::default() }, &shape).unwrap()
+    }
+
+    fn row(name: &str, pods: i64) -> InstanceType {
+        InstanceType {
+            name: name.into(),
+            requirements: std::sync::Arc::default(),
+            capacity: [(PODS, pods), (EFA, 4)].into_iter().collect(),
+            allocatable: karpenter_core::Resources::default(),
+            offerings: Vec::new(),
+        }
+    }
+
+    fn cluster(ipv6: bool) -> Cluster {
+        Cluster {
+            endpoint: "https://api.example".into(),
+            certificate_authority: "Q0E=".into(),
+            service_ipv4_cidr: (!ipv6).then(|| "10.100.0.0/16".to_owned()),
+            service_ipv6_cidr: ipv6.then(|| "fd00:10::/108".to_owned()),
+            version: "1.36".into(),
+            ..Cluster::default()
+        }
+    }
+
+    fn of(spec: &Value, requests: &Value) -> LaunchTemplate {
+        let shape = Shape { max_pods: 29, ..Shape::default() };
+        let settings = AwsSettings { reserved_capacity: false, ..AwsSettings::default() };
+        template(spec, requests, &cluster(false), &settings, &shape)
+    }
+
+    #[test]
+    fn efa_gets_an_interface_on_every_card_but_only_for_those_who_ask() {
+        let told = |template: &LaunchTemplate| {
+            template.interfaces.iter().map(|i| (i.card, i.device, i.kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&of(&json!({}), &json!({ "cpu": "1" }))), []);
+        let asked = json!({ EFA: "1" });
+        let cards = [(0, 0, "efa"), (1, 1, "efa"), (2, 1, "efa"), (3, 1, "efa")];
+        assert_eq!(told(&of(&json!({}), &asked)), cards);
+        let own = json!({ "networkInterfaces": [
+            { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
+            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "efa-only" },
+        ]});
+        assert_eq!(told(&of(&own, &asked)), [(0, 0, "interface"), (0, 1, "efa-only")], "the class's own go before");
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_left_to_ec2() {
+        let plain = of(&json!({}), &json!({}));
+        assert_eq!((plain.tenancy, plain.placement_group, plain.ip_prefix_count), (None, None, None));
+        assert_eq!((plain.enclave, plain.market, plain.reservation), (false, None, ReservationUse::Any));
+        assert!(of(&json!({}), &json!({ ENCLAVE: "1" })).enclave);
+        assert_eq!(of(&json!({ "ipPrefixCount": 0 }), &json!({})).ip_prefix_count, None);
+    }
+
+    #[test]
+    fn reserved_capacity_is_used_by_those_who_name_it_and_by_nobody_else() {
+        let settings = AwsSettings { reserved_capacity: true, ..AwsSettings::default() };
+        let of = |reservation| {
+            let shape = Shape { reservation, ..Shape::default() };
+            let made = template(&json!({}), &json!({}), &cluster(false), &settings, &shape);
+            (made.reservation, made.market)
+        };
+        assert_eq!(of(None), (ReservationUse::None, None));
+        let block = Some(("cr-1".to_owned(), Some("capacity-block")));
+        assert_eq!(of(block), (ReservationUse::Target("cr-1".into()), Some("capacity-block")));
+    }
+
+    #[test]
+    fn an_isolated_region_is_not_told_of_ipv6_and_an_ipv6_cluster_has_ipv6_nodes() {
+        let shape = Shape::default();
+        let of = |region: &str, ipv6| {
+            let settings = AwsSettings { region: region.into(), ..AwsSettings::default() };
+            let made = template(&json!({}), &json!({}), &cluster(ipv6), &settings, &shape);
+            (made.metadata.http_protocol_ipv6, made.ipv6)
+        };
+        assert_eq!(of("us-west-2", false), (Some("disabled".into()), false));
+        assert_eq!(of("us-west-2", true), (Some("disabled".into()), true));
+        assert_eq!(of("us-iso-east-1", false), (None, false));
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_name_and_other_content_another() {
+        let name = |spec: &Value| of(spec, &json!({})).name;
+        let plain = name(&json!({}));
+        assert!(plain.starts_with("karpenter.k8s.aws/"), "{plain}");
+        assert_eq!(name(&json!({})), plain);
+        for other in [
+            json!({ "detailedMonitoring": true }),
+            json!({ "userData": "echo" }),
+            json!({ "tags": { "a": "b" } }),
+            json!({ "blockDeviceMappings": [{ "deviceName": "/dev/xvda", "ebs": { "volumeSize": "1Gi" } }] }),
+        ] {
+            assert_ne!(name(&other), plain, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_kubelet_whose_figures_are_computed_has_a_template_for_each_figure() {
+        let spec = json!({ "amiFamily": "Bottlerocket", "kubelet": { "kubeReserved": { "cpu": "vcpus * 50" } } });
+        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let of_size =
+            |name: &str, vcpus: i64| InstanceTypeInfo { name: name.into(), vcpus, ..InstanceTypeInfo::default() };
+        let types = [of_size("small", 2), of_size("large", 4), of_size("other", 4)];
+        let content = Content {
+            settings: &AwsSettings::default(),
+            class: &class,
+            status: &Ec2NodeClassStatus::default(),
+            cluster: &cluster(false),
+            types: &types,
+            claim: None,
+            capacity_type: CapacityType::OnDemand,
+            tenancy: "default",
+        };
+        let shape = |name: &str| content.shape(&row(name, 29));
+        assert_eq!(shape("large"), shape("other"));
+        assert_ne!(shape("large"), shape("small"));
+        let text = content.user_data(&AmiStatus::default(), &shape("large")).unwrap();
+        assert!(text.contains("[settings.kubernetes.kube-reserved]\ncpu = \"200m\""), "{text}");
+    }
+
+    #[test]
+    fn the_size_of_user_data_is_that_of_the_text() {
+        for own in ["", "a", "ab", "abc", "abcd"] {
+            let made = of(&json!({ "amiFamily": "Custom", "userData": own }), &json!({}));
+            assert_eq!(made.user_data_bytes(), own.len(), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_volumes_are_rounded_up() {
+        let gib = |size: &str| {
+            device(String::new(), Some(&ApiDevice { volume_size: Some(size.into()), ..ApiDevice::default() }))
+                .volume_size_gib
+        };
+        for (size, expected) in [("20Gi", 20), ("50G", 47), ("1Ti", 1024), ("1T", 932)] {
+            assert_eq!(gib(size), Some(expected), "{size}");
+        }
     }
 }

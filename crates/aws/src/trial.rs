@@ -7,16 +7,22 @@ use karpenter_core::cloud::{CapacityType, InstanceType};
 use karpenter_core::requirements::{Requirement, Requirements};
 
 use crate::call::Trial;
-use crate::capacity::is_windows;
+use crate::capacity::{Sizing, is_windows};
 use crate::class::{Class, Draft};
 use crate::launch::image_fits;
 use crate::template::Content;
-use crate::{Aws, hash_name};
+use crate::{Aws, expression, hash_name};
 
 /// Types to try when no NodePool says which: one of each architecture.
 const USUAL: [&str; 2] = ["m5.large", "m6g.large"];
 
 impl Aws {
+    /// Whether the figures of the class's kubelet can be computed for every type; the first problem if not.
+    pub(crate) fn check_figures(&self, class: &Class) -> Result<(), String> {
+        let sizing = Sizing::new(class.family(), &class.object.spec, &self.settings);
+        self.types.iter().try_for_each(|info| expression::resolved(&sizing, info).map_or(Ok(()), |all| all.map(drop)))
+    }
+
     /// The trial of a class, once everything that goes into it is known.
     pub(crate) fn trial(&self, world: &World, class: &Class, draft: &Draft) -> Option<Trial> {
         if self.settings.disable_dry_run || !draft.is_complete() {
@@ -28,12 +34,13 @@ impl Aws {
             class,
             status: &draft.status,
             cluster: self.cluster()?,
+            types: &self.types,
             claim: None,
             capacity_type: CapacityType::OnDemand,
             tenancy: tenancy(world, class),
         };
         // User data that cannot be made was told of before.
-        let template = content.template(image, &content.shape(&row.capacity)).ok()?;
+        let template = content.template(image, &content.shape(row)).ok()?;
         let mut subnet_ids: Vec<String> =
             draft.status.subnets.iter().flatten().map(|subnet| subnet.id.clone()).collect();
         // The order is that of free addresses, which change all the time.
@@ -58,7 +65,7 @@ impl Aws {
             let lacks = |key| row.requirements.get(key).is_none_or(Requirement::has_no_value);
             lacks(keys::INSTANCE_GPU_COUNT) && lacks(keys::INSTANCE_ACCELERATOR_COUNT)
         };
-        let all = || rows.iter().map(AsRef::as_ref);
+        let all = || rows.all.iter().map(AsRef::as_ref);
         let pools: Vec<Requirements> = pools(world, class).map(requirements).collect();
         let of_pools = || all().filter(|row| pools.iter().any(|pool| row.requirements.intersects(pool).is_ok()));
         let usual = || all().filter(|row| USUAL.contains(&row.name.as_str()));

@@ -47,7 +47,7 @@ pub struct Offering {
     pub available: bool,
     /// Reserved capacity.
     pub reservation: Option<Reservation>,
-    /// Further labels of this offering.
+    /// Further labels of this offering; a node of another one of its type lacks those that only this one has.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -64,8 +64,8 @@ pub struct Reservation {
 pub struct InstanceType {
     pub name: String,
     /// Every label value a node of this type can have; keys it lacks are `DoesNotExist`.
-    /// Zone, zone id and capacity type are the union over `offerings`.
-    pub requirements: Requirements,
+    /// Zone, zone id and capacity type are the union over `offerings`. Shared by rows that differ in prices alone.
+    pub requirements: Arc<Requirements>,
     pub capacity: Resources,
     /// capacity − kube-reserved − system-reserved − eviction thresholds, never negative.
     pub allocatable: Resources,
@@ -178,6 +178,8 @@ pub struct Instance {
     pub provider_id: String,
     /// Name of the NodeClaim it was launched for, from its tags.
     pub claim: Option<String>,
+    /// The launch that bought it, from its tags.
+    pub launch: Option<String>,
     pub pool: Option<String>,
     pub launched_at: Option<Timestamp>,
     pub state: InstanceState,
@@ -190,6 +192,22 @@ pub enum InstanceState {
     /// shutting-down, stopping or stopped
     Ending,
     Terminated,
+}
+
+/// Claims that are alike and bought together. Their token is on each of them before the cloud is asked, so that a
+/// repetition, even by a later process, buys nothing twice.
+#[derive(Clone, Debug)]
+pub struct LaunchBatch<'a> {
+    pub token: &'a str,
+    /// Launches under this token that are known to have ended without the instances of `claims`.
+    pub attempt: u32,
+    /// How many instances to ask for: every claim of the token the first time, as a repetition must ask for the same;
+    /// those without one afterwards.
+    pub target: usize,
+    /// In the order in which instances are given out; never empty.
+    pub claims: Vec<&'a NodeClaim>,
+    /// Provider ids of the token's other claims.
+    pub taken: Vec<String>,
 }
 
 /// The cloud's model as decisions see it.
@@ -207,14 +225,24 @@ pub trait Cloud {
     /// the rows are shared.
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem>;
 
-    /// The launch of one claim: image, user data, template, overrides, tags, client token (the
-    /// claim's UID, so that a repetition cannot buy twice). `attempt` counts the launches before it
-    /// that are known to have ended without an instance: each has a token of its own.
-    fn launch(&self, claim: &NodeClaim, attempt: u32, now: Timestamp) -> Result<Self::Call, LaunchProblem>;
+    /// One launch for all claims of a batch: image, user data, template, overrides, tags, client token. `planned` are
+    /// the launches of the same decision.
+    fn launch(
+        &self,
+        batch: &LaunchBatch<'_>,
+        planned: &[Self::Call],
+        now: Timestamp,
+    ) -> Result<Self::Call, LaunchProblem>;
 
-    /// Look for the instance of a claim by its tag, before a first launch after a restart and
-    /// after an uncertain one.
-    fn find(&self, claim: &NodeClaim) -> Self::Call;
+    /// Look for the instances of a batch by its tag, before a first launch after a restart and after an
+    /// uncertain one. `None` while a claim could not be told what its instance has to offer: look again.
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Self::Call>;
+
+    /// Capacity that was refused again and again is tried again by one claim at a time: the name of what this claim
+    /// would try, if it could be launched on nothing else.
+    fn on_trial(&self, _claim: &NodeClaim) -> Option<String> {
+        None
+    }
 
     fn terminate(&self, provider_id: &str) -> Self::Call;
 

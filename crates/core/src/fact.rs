@@ -121,6 +121,10 @@ pub enum Fact {
         reason: String,
         deadline: Timestamp,
     },
+    /// The API server answered an eviction.
+    EvictionAnswered {
+        code: &'static str,
+    },
     /// event `FailedDraining`
     DrainBlocked {
         node: About,
@@ -150,6 +154,12 @@ pub enum Fact {
         action: String,
         failure: String,
         failures: u32,
+    },
+    /// How much user data the nodes of a class get, decoded.
+    UserData {
+        class: String,
+        bytes: usize,
+        most: usize,
     },
     /// An event without a fact of its own: AWS knowledge reports through this.
     Event {

@@ -14,15 +14,16 @@
 
 use jiff::Timestamp;
 use karpenter_api::Ec2NodeClass;
-use karpenter_aws::Aws;
 use karpenter_aws::call::Call;
 use karpenter_aws::report::Report;
+use karpenter_aws::{Aws, KubernetesFacts};
+use karpenter_core::world::EVICT;
 use karpenter_core::{Action, ActionKey, Deed, Fact, Failure, Kind, Object, Observation, Settings, World, decide};
 
 /// Writes to the API server at once; beyond that they are refused and decided again.
 pub const WRITES_MAX: usize = 256;
-/// Calls to AWS at once; the wire crate limits effects further.
-pub const CALLS_MAX: usize = 256;
+/// Calls to AWS at once; the wire crate joins those that can be one, and limits effects further.
+pub const CALLS_MAX: usize = 1024;
 
 /// Everything that can happen to the machine.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum Event {
     Observed(Observation),
     NodeClassApplied(Box<Ec2NodeClass>),
     NodeClassDeleted(String),
+    /// What the API server tells of the cluster itself.
+    KubernetesSeen(KubernetesFacts),
     /// A write to the API server ended.
     Written {
         key: ActionKey,
@@ -42,6 +45,12 @@ pub enum Event {
         key: ActionKey,
         facts: Vec<Fact>,
         report: Box<Report>,
+    },
+    /// Whoever carried an action out broke down: nobody knows what became of it.
+    Lost {
+        key: ActionKey,
+        is_write: bool,
+        told: String,
     },
 }
 
@@ -88,6 +97,11 @@ impl Machine {
         &self.aws
     }
 
+    /// When the batch window of pending pods ends; `None` while nothing waits.
+    pub fn window_ends(&self) -> Option<Timestamp> {
+        self.world.batch.due_at(&self.settings)
+    }
+
     /// Takes in what happened; returns what is to be told of it.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Vec<Fact> {
         match event {
@@ -105,6 +119,15 @@ impl Machine {
             }
             Event::NodeClassDeleted(name) => {
                 self.aws.node_class_deleted(&name);
+                Vec::new()
+            }
+            Event::Lost { key, is_write, told } => {
+                let under_way = if is_write { &mut self.writes } else { &mut self.calls };
+                *under_way = under_way.saturating_sub(1);
+                self.done(key, Vec::new(), Err(Failure::Unknown(told)), now)
+            }
+            Event::KubernetesSeen(facts) => {
+                self.aws.kubernetes_seen(facts);
                 Vec::new()
             }
             Event::Written { key, facts, outcome } => {
@@ -127,12 +150,10 @@ impl Machine {
     /// Decides. Of two rooms that ask for the same thing in one turn the first is heard; what finds no room is told as
     /// failed at once and decided again.
     pub fn turn(&mut self, now: Timestamp) -> Turn {
-        let learned = self.aws.tick(now);
+        let learned = self.aws.tick(&self.world, now);
         self.learn(learned, now);
         let mut decision = decide(&self.world, &self.aws, &self.settings, now);
-        if self.world.is_listed() {
-            decision.merge(self.aws.decide(&self.world, now));
-        }
+        decision.merge(self.aws.decide(&self.world, now));
         self.learn(decision.learned, now);
         let mut turn = Turn { actions: Vec::new(), facts: decision.facts, wake: decision.wake_at };
         for action in decision.actions {
@@ -146,6 +167,9 @@ impl Machine {
             };
             if *under_way < max {
                 *under_way += 1;
+                if let Deed::Cloud(call) = &action.deed {
+                    self.aws.begin(call, now);
+                }
                 turn.actions.push(action);
             } else {
                 turn.facts.extend(self.done(action.key.clone(), Vec::new(), Err(Failure::Overloaded), now));
@@ -185,10 +209,18 @@ impl Machine {
         now: Timestamp,
     ) -> Vec<Fact> {
         let failure = outcome.as_ref().err().map(ToString::to_string);
-        // Somebody else wrote first, or a budget holds: daily bread, not news.
-        let quiet = matches!(outcome, Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::Overloaded));
+        // Somebody else wrote first, or it is gone, or a budget holds: daily bread, not news.
+        let quiet = matches!(
+            outcome,
+            Err(Failure::Conflict(_) | Failure::Blocked(_) | Failure::NotFound(_) | Failure::Overloaded)
+        );
         if failure.is_some() {
             facts.clear();
+        }
+        if key.verb == EVICT
+            && let Some(code) = code(outcome.as_ref().err())
+        {
+            facts.push(Fact::EvictionAnswered { code });
         }
         self.world.apply(Observation::Done { key: key.clone(), outcome }, now);
         if let Some(failure) = failure.filter(|_| !quiet) {
@@ -203,4 +235,17 @@ impl Machine {
             self.world.apply(observation, now);
         }
     }
+}
+
+/// The HTTP status of an answer, as far as it is known; `None` if nothing was asked.
+fn code(failure: Option<&Failure>) -> Option<&'static str> {
+    Some(match failure {
+        None => "200",
+        Some(Failure::NotFound(_)) => "404",
+        Some(Failure::Conflict(_)) => "409",
+        Some(Failure::Blocked(_)) => "429",
+        Some(Failure::Refused(_)) => "4xx",
+        Some(Failure::Unknown(_)) => "5xx",
+        Some(Failure::Overloaded) => return None,
+    })
 }

@@ -393,18 +393,24 @@ impl<'p> Packer<'p> {
         domain: Option<(usize, usize)>,
     ) -> Fit<ShapeId> {
         let requests = &self.problem.classes[class].requests;
+        let base = shape;
+        let fits = |packer: &Self, shape: ShapeId| {
+            bin.is_none_or(|bin| packer.bins[bin].fits_shape(packer.problem, packer.shapes.get(shape), requests))
+        };
+        // Before anything is narrowed, and so remembered: a full bin is the usual case.
+        if !fits(self, base) {
+            return Fit::Never;
+        }
         let mut possible = false;
         for at in 0..self.ready[class][alternative].rows.len() {
             let row = self.ready[class][alternative].rows[at];
-            let Some(mut shape) = self.shapes.narrow(shape, row) else { continue };
+            let Some(mut shape) = self.shapes.narrow(base, row) else { continue };
             if let Some((key, bit)) = domain {
                 let pin = self.pin(key, bit);
                 let Some(narrower) = self.shapes.narrow(shape, pin) else { continue };
                 shape = narrower;
             }
-            if let Some(bin) = bin
-                && !self.bins[bin].fits_shape(self.problem, self.shapes.get(shape), requests)
-            {
+            if shape != base && !fits(self, shape) {
                 continue;
             }
             possible = true;

@@ -2,6 +2,11 @@
 //!
 //! Claims that hold pods with the same needs share a shape. What is costly — which types meet the
 //! labels, and what each costs — is computed once per shape; narrowing a shape by a row is looked up.
+//!
+//! All of this lives for one solution. A shape is made where a pod looks at a node that has room for it, at most one for
+//! each key that is settled: no more than the packer makes such looks, O(classes × bins). Offers are shared by shapes that
+//! say the same of the keys of types, so there are as many as pods ask for different types, zones and capacity types. What
+//! narrowing comes to is forgotten beyond [`NARROWED_MAX`]: it is found again by the row.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +15,9 @@ use rustc_hash::FxHashMap;
 
 use crate::problem::{Pool, Problem};
 use crate::row::Row;
+
+/// Results of narrowing that are kept: some 24 MB.
+const NARROWED_MAX: usize = 1 << 20;
 
 /// Number of a shape, and of an interned row.
 pub(crate) type ShapeId = u32;
@@ -118,6 +126,9 @@ impl<'p> Shapes<'p> {
         } else {
             None
         };
+        if self.narrowed.len() >= NARROWED_MAX {
+            self.narrowed.clear();
+        }
         self.narrowed.insert((id, by), result);
         result
     }
@@ -201,4 +212,55 @@ fn largest(problem: &Problem, pool: &Pool, types: &[Choice]) -> Vec<usize> {
         kept.push(at);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{InstanceType, Offering};
+    use crate::row::Layout;
+
+    /// A key that types speak of and one that they do not, with three values each.
+    fn problem() -> Problem {
+        let layout = Layout::new(&[3, 3]);
+        let kind = |bit: usize| InstanceType {
+            row: layout.pin(0, bit),
+            capacity: vec![1],
+            allocatable: vec![1],
+            offerings: vec![Offering { labels: Vec::new(), price: 1, reservation: None }],
+        };
+        let pool = Pool {
+            row: layout.any(),
+            taints: Vec::new(),
+            types: [(0, 0), (1, 0)].into(),
+            overheads: [vec![0]].into(),
+            limits: vec![None],
+            nodes_left: None,
+            min_values: Vec::new(),
+        };
+        Problem {
+            types: vec![kind(Layout::FIRST), kind(Layout::FIRST + 1)],
+            pools: vec![pool],
+            layout,
+            ..Problem::default()
+        }
+    }
+
+    #[test]
+    fn shapes_that_types_cannot_tell_apart_share_what_can_be_had() {
+        let problem = problem();
+        let mut shapes = Shapes::new(&problem);
+        let base = shapes.of_pool(0).unwrap();
+        let mut narrowed = |key, bit| {
+            let by = shapes.row_id(&problem.layout.pin(key, bit));
+            shapes.narrow(base, by)
+        };
+        let (own, other) = (narrowed(1, Layout::FIRST).unwrap(), narrowed(1, Layout::FIRST + 1).unwrap());
+        let of_type = narrowed(0, Layout::FIRST).unwrap();
+        assert_eq!(narrowed(0, Layout::FIRST + 2), None, "no type has that value");
+        assert_eq!(narrowed(1, Layout::FIRST), Some(own), "the same row, the same shape");
+        assert!(own != other && Rc::ptr_eq(&shapes.get(own).offers, &shapes.get(other).offers));
+        assert!(!Rc::ptr_eq(&shapes.get(own).offers, &shapes.get(of_type).offers));
+        assert_eq!((shapes.all.len(), shapes.offers.len()), (4, 3));
+    }
 }

@@ -1,4 +1,11 @@
 //! Topology: how many counted pods each domain holds, updated in place, and what the rules make of it.
+//!
+//! Where a new node's labels are open, it is not known whether a spread's filter lets its pods count, and both may come
+//! true: such a pod counts for the domain it is in, and not for the least of all. That errs on the safe side alone: a
+//! later pod may be kept off a domain that would have been open. To be exact the node would have to be narrowed, to what
+//! passes or to what does not, and lose types that its own pods have no reason to refuse. It concerns pods that a
+//! spread of *others*, with needs of their own, counts: a pod that its own spread counts is on a node that meets its
+//! needs, and so passes.
 
 use crate::problem::{Alternative, Problem, Rule};
 use crate::row::{Layout, Row};

@@ -1,4 +1,4 @@
-"""python -m karpenter_aws_peer serve"""
+"""python -m karpenter_aws_peer serve|facts"""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--seed", choices=("default", "none"), default="default", help="what is there at the start")
     serve.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input closes")
     serve.add_argument("--kubeconfig", help="join nodes to this cluster (or tell later: POST /_peer/cluster)")
+    commands.add_parser("facts", help="print what moto knows of instance types, one a line")
     given = parser.parse_args(arguments)
+    if given.command == "facts":
+        from .facts import lines
+
+        print("\n".join(lines()))
+        return 0
 
     from .serve import serve as run
 

@@ -224,6 +224,12 @@ def shift(peer: Peer, given: Given) -> Answer:
     return 200, made
 
 
+def pages(peer: Peer, given: Given) -> Answer:
+    """{"empty": true}: every list begins with an empty page that has a token."""
+    peer.empty_pages = bool(given["empty"])
+    return 200, {"empty": peer.empty_pages}
+
+
 def health(peer: Peer, query: Given) -> Answer:
     return 200, {"ok": True, "region": peer.region}
 
@@ -241,4 +247,5 @@ POSTS: dict[str, Callable[[Peer, Given], Answer]] = {
     "instances": instances,
     "reservations": reservations,
     "shift": shift,
+    "pages": pages,
 }

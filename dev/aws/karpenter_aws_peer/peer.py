@@ -45,6 +45,8 @@ class Peer:
     reservations: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, Any] = field(default_factory=dict)
     shifts: list[dict[str, Any]] = field(default_factory=list)
+    #: Whether a list begins with an empty page, as EC2's may.
+    empty_pages: bool = False
     #: Scripts for joining nodes, newest last (see nodes/script.py).
     node_scripts: list[Any] = field(default_factory=list)
     #: What the node simulator reports of each instance: joined, refused and why.
@@ -75,6 +77,7 @@ class Peer:
             self.pools, self.prices = Pools(), PriceBook()
             for kept in (self.tokens, self.fleets, self.reservations, self.groups, self.shifts):
                 kept.clear()
+            self.empty_pages = False
             self.node_scripts.clear()
             self.node_reports.clear()
             self.calls.clear()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
+
+from karpenter_aws_peer.facts import lines
 
 
 def test_all_instance_types_are_told_within_a_second_or_two(aws: Any) -> None:
@@ -44,3 +47,9 @@ def test_parameters_name_images_that_exist(aws: Any) -> None:
     ):
         image = ssm.get_parameter(Name=name)["Parameter"]["Value"]
         assert ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available"
+
+
+def test_the_fixture_of_the_capacity_tests_is_what_moto_ships() -> None:
+    fixture = Path(__file__).parents[3] / "crates/aws/tests/data/instance-types.tsv"
+    told = [line for line in fixture.read_text().splitlines() if not line.startswith("#")]
+    assert told == list(lines()), f"python -m karpenter_aws_peer facts, after the comment, makes {fixture} anew"

@@ -111,3 +111,12 @@ def test_a_dry_run_meets_only_the_faults_that_are_meant_for_it(aws: Any) -> None
     assert code() == "DryRunOperation"
     aws.tell("fault", action="DescribeSubnets", kind="error", code="UnauthorizedOperation", match={"DryRun": "true"})
     assert code() == "UnauthorizedOperation"
+
+
+def test_a_list_may_begin_with_an_empty_page(aws: Any, fleet: Any) -> None:
+    fleet("m5.large")
+    aws.tell("pages", empty=True)
+    ec2 = aws.client("ec2")
+    first = ec2.describe_instances()
+    assert not first["Reservations"] and first["NextToken"]
+    assert len(ec2.describe_instances(NextToken=first["NextToken"])["Reservations"]) == 1

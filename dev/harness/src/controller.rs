@@ -76,6 +76,29 @@ impl Controller {
         Ok(Duration::from_millis(ticks * 10))
     }
 
+    /// Where it serves a port, by the name of its setting.
+    fn address(&self, port: &str) -> anyhow::Result<String> {
+        let served = self.said().lines().rfind(|line| line.contains(port)).map(str::to_owned);
+        let told: Value = serde_json::from_str(&served.with_context(|| format!("it has not said where {port} is"))?)?;
+        Ok(told["address"].as_str().context("address: expected text")?.replace("0.0.0.0", "127.0.0.1"))
+    }
+
+    /// What the readiness probe says is missing; nothing once it is ready.
+    pub fn missing(&self) -> anyhow::Result<String> {
+        let url = format!("http://{}/readyz", self.address("HEALTH_PROBE_PORT")?);
+        let mut answer = ureq::get(url).config().http_status_as_error(false).build().call()?;
+        let is_ready = answer.status().is_success();
+        let text = answer.body_mut().read_to_string()?;
+        Ok(if is_ready { String::new() } else { text })
+    }
+
+    /// What it logged under this message, as JSON.
+    pub fn logged(&self, message: &str) -> Option<Value> {
+        let said = self.said();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.into_iter().find(|line| line["message"] == message)
+    }
+
     /// Memory that is resident.
     pub fn memory(&self) -> anyhow::Result<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -89,10 +112,8 @@ impl Controller {
 
     /// A sample of `/metrics`, by its whole name: `name` or `name{label="value"}`.
     pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let served = self.said().lines().rfind(|line| line.contains("METRICS_PORT")).map(str::to_owned);
-        let told: Value = serde_json::from_str(&served.context("it has not said where it serves its metrics")?)?;
-        let address = told["address"].as_str().context("address: expected text")?.replace("0.0.0.0", "127.0.0.1");
-        let text = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
+        let url = format!("http://{}/metrics", self.address("METRICS_PORT")?);
+        let text = ureq::get(url).call()?.body_mut().read_to_string()?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.with_context(|| format!("{name} is not served"))
     }

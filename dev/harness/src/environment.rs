@@ -141,6 +141,11 @@ impl Environment {
         command
     }
 
+    /// Starts the controller as its ServiceAccount, with some of its environment changed.
+    pub fn controller_with(&self, binary: &Path, changed: &[(&str, &str)]) -> anyhow::Result<Controller> {
+        Controller::start(self.command(binary).envs(changed.iter().copied()), self.log())
+    }
+
     /// Starts the controller as its ServiceAccount.
     pub fn controller(&self, binary: &Path) -> anyhow::Result<Controller> {
         self.controller_by(&mut self.command(binary))

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_api::{NodeClaim, NodePool, labels as keys};
 use karpenter_core::action::Deed;
-use karpenter_core::cloud::{self, CapacityType, CatalogueProblem, LaunchProblem, NodeClassState};
+use karpenter_core::cloud::{self, CapacityType, CatalogueProblem, LaunchBatch, LaunchProblem, NodeClassState};
 use karpenter_core::observation::Change;
 use karpenter_core::provision::{self, Round};
 use karpenter_core::settings::{MinValuesPolicy, PreferencePolicy};
@@ -212,7 +212,7 @@ impl Kind {
         };
         cloud::InstanceType {
             name: self.name.clone(),
-            requirements: all,
+            requirements: all.into(),
             capacity: resources(&self.capacity),
             allocatable: resources(&self.allocatable),
             offerings: self.offers.iter().map(offering).collect(),
@@ -238,11 +238,13 @@ impl Cloud for Catalogue {
         }
     }
 
-    fn launch(&self, _claim: &NodeClaim, _attempt: u32, _now: Timestamp) -> Result<(), LaunchProblem> {
+    fn launch(&self, _batch: &LaunchBatch<'_>, _planned: &[()], _now: Timestamp) -> Result<(), LaunchProblem> {
         Err(LaunchProblem::NotYet("nothing is launched here".to_owned()))
     }
 
-    fn find(&self, _claim: &NodeClaim) {}
+    fn find(&self, _batch: &LaunchBatch<'_>) -> Option<()> {
+        None
+    }
 
     fn terminate(&self, _provider_id: &str) {}
 }

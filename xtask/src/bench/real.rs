@@ -10,7 +10,7 @@ use karpenter_api::NodePool;
 use karpenter_aws::report::{Gpu, InstanceTypeInfo, NetworkCard, NetworkInfo, Report, Subnet};
 use karpenter_aws::{Aws, AwsSettings};
 use karpenter_bench::{Input, PodGroup, TypeRow, split_mix};
-use karpenter_core::Cloud;
+use karpenter_core::{Cloud, World};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -175,7 +175,7 @@ fn catalogue(types: Vec<InstanceTypeInfo>, pool: &NodePool) -> anyhow::Result<Ve
     aws.apply(Report::Subnets { class: "default".to_owned(), generation: 1, result: Ok(subnets.collect()) }, now);
     let listed = types.len();
     aws.apply(Report::InstanceTypes { result: Ok(types) }, now);
-    aws.tick(now);
+    aws.tick(&World::default(), now);
     let rows: Vec<TypeRow> = aws.catalogue(pool)?.iter().map(|row| TypeRow::of(row)).collect();
     let sold = rows.iter().filter(|row| row.offerings.iter().all(|o| o.available)).count();
     if sold != listed {
@@ -205,6 +205,7 @@ fn instance_type(row: &Row) -> anyhow::Result<InstanceTypeInfo> {
         instance_storage_gb: row.optional(9)?,
         nvme: if row.cell(9).is_empty() { "" } else { "required" }.to_owned(),
         network: NetworkInfo {
+            ena: true,
             maximum_interfaces: interfaces,
             ipv4_per_interface: row.number(4)?,
             default_card: 0,

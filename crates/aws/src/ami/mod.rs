@@ -7,6 +7,8 @@ mod al2023;
 mod bottlerocket;
 mod custom;
 mod flags;
+#[cfg(test)]
+mod golden;
 mod mime;
 mod windows;
 
@@ -22,7 +24,7 @@ use crate::call::BlockDevice;
 pub(crate) use windows::release as windows_release;
 
 /// EC2's limit of decoded user data, in bytes.
-const USER_DATA_MAX: usize = 16_384;
+pub(crate) const USER_DATA_MAX: usize = 16_384;
 const FITS: &str = "at most 16384 bytes, EC2's limit";
 /// The condition's reason for user data beyond that.
 pub(crate) const USER_DATA_TOO_LARGE: &str = "UserDataSizeLimitExceeded";

@@ -68,11 +68,11 @@ impl Class {
             return Vec::new();
         };
         let mut all = self.fitting(kubernetes, found);
-        // Per kind of node: what is not deprecated before what is, then the newest, then by name.
+        // Per kind of node: what is not deprecated before what is, then the newest, then the last by name.
         let deprecated = |image: &Image| image.deprecated.is_some_and(|at| at <= now);
         all.sort_by(|(a, _), (b, _)| {
             let newest = deprecated(a).cmp(&deprecated(b)).then_with(|| b.created.cmp(&a.created));
-            newest.then_with(|| a.name.cmp(&b.name)).then_with(|| a.id.cmp(&b.id))
+            newest.then_with(|| b.name.cmp(&a.name)).then_with(|| a.id.cmp(&b.id))
         });
         let mut kept: Vec<(&Image, Vec<AmiRequirement>)> = Vec::new();
         for (image, requirements) in all {
@@ -91,7 +91,8 @@ impl Class {
             .collect()
     }
 
-    /// Every image with every kind of node it is for: as its alias knows, else by its architecture.
+    /// Every image with every kind of node it is for: as its alias knows, else by its architecture. Machines of other
+    /// architectures are no nodes.
     fn fitting<'a>(&self, kubernetes: &str, found: &'a Images) -> Vec<(&'a Image, Vec<AmiRequirement>)> {
         let by_id: BTreeMap<&str, &Image> = found.images.iter().map(|image| (image.id.as_str(), image)).collect();
         let mut all: Vec<(&Image, Vec<AmiRequirement>)> = Vec::new();
@@ -102,17 +103,19 @@ impl Class {
                 continue;
             };
             named.push(&image.id);
-            let kinds = if parameter.fits.is_empty() { vec![of_architecture(image)] } else { parameter.fits };
-            all.extend(kinds.into_iter().map(|requirements| (*image, requirements)));
+            if parameter.fits.is_empty() {
+                all.extend(of_architecture(image).map(|requirements| (*image, requirements)));
+            }
+            all.extend(parameter.fits.into_iter().map(|requirements| (*image, requirements)));
         }
         let others = found.images.iter().filter(|image| !named.contains(&image.id.as_str()));
-        all.extend(others.map(|image| (image, of_architecture(image))));
+        all.extend(others.filter_map(|image| Some((image, of_architecture(image)?))));
         all
     }
 }
 
-fn of_architecture(image: &Image) -> Vec<AmiRequirement> {
-    vec![ami::one_of(keys::ARCH, architecture(&image.architecture).unwrap_or("amd64"))]
+fn of_architecture(image: &Image) -> Option<Vec<AmiRequirement>> {
+    Some(vec![ami::one_of(keys::ARCH, architecture(&image.architecture)?)])
 }
 
 /// Aliases and SSM parameters are asked elsewhere.

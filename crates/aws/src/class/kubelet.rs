@@ -1,7 +1,7 @@
 //! `spec.kubelet`: an open map to the API server, so what the kubelet would refuse or overlook is told here.
 
 use karpenter_api::ec2nodeclass::AmiFamily;
-use karpenter_api::quantity;
+use karpenter_api::{duration, quantity};
 use serde_json::{Map, Value};
 
 /// What the kubelet reads a field as.
@@ -267,20 +267,7 @@ fn is_threshold(text: &str) -> bool {
 
 /// A Go duration from 0 up: `30s`, `1m30s`, `1.5h`, `0`.
 fn is_duration(text: &str) -> bool {
-    if text == "0" {
-        return true;
-    }
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let unit = rest[number..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |length| number + length);
-        let is_unit = ["ns", "us", "µs", "ms", "s", "m", "h"].contains(&&rest[number..unit]);
-        if !is_unit || rest[..number].parse::<f64>().is_err() {
-            return false;
-        }
-        rest = &rest[unit..];
-    }
-    !text.is_empty()
+    duration::parse(text).is_some_and(|duration| !duration.is_negative())
 }
 
 #[cfg(test)]
@@ -327,6 +314,10 @@ mod tests {
             (json!({ "evictionHard": { "memory.available": 5 } }), "expected a map of texts"),
             (json!({ "evictionHard": { "memory.free": "5%" } }), "found \"memory.free\", expected signals of"),
             (json!({ "evictionHard": { "memory.available": "101%" } }), "spec.kubelet.evictionHard[memory.available]"),
+            (
+                json!({ "evictionMinimumReclaim": { "disk": "1Gi" } }),
+                "spec.kubelet.evictionMinimumReclaim: found \"disk\"",
+            ),
             (json!({ "evictionHard": { "memory.available": "-1Gi" } }), "a quantity from 0 up"),
             (json!({ "evictionSoft": { "pid.available": "5%" } }), "the same signal in evictionSoftGracePeriod"),
             (json!({ "evictionSoftGracePeriod": { "pid.available": "5m" } }), "the same signal in evictionSoft"),

@@ -24,6 +24,7 @@ use crate::AwsSettings;
 use crate::call::{Call, Filters};
 use crate::report::{CallError, CapacityReservation, Images, PlacementGroup, SecurityGroup, Subnet};
 
+pub(crate) use reservations::is_expiring;
 pub(crate) use status::Draft;
 pub(crate) use validation::Tried;
 
@@ -64,6 +65,14 @@ struct Need {
 }
 
 impl Class {
+    /// EC2 says that something is not there which was found earlier: everything is looked for again at once.
+    pub(crate) fn doubt(&mut self) {
+        doubt(&mut self.subnets);
+        doubt(&mut self.groups);
+        doubt(&mut self.images);
+        doubt(&mut self.profile);
+    }
+
     pub(crate) fn new(object: Ec2NodeClass) -> Self {
         Self {
             object,
@@ -136,6 +145,12 @@ impl Class {
 fn learn<T>(known: &mut Option<Answer<T>>, at: Timestamp, result: Result<T, CallError>) {
     if result.is_ok() || known.as_ref().is_none_or(|answer| answer.result.is_err()) {
         *known = Some(Answer { at, result });
+    }
+}
+
+fn doubt<T>(answer: &mut Option<Answer<T>>) {
+    if let Some(answer) = answer {
+        answer.at = Timestamp::MIN;
     }
 }
 

@@ -37,6 +37,11 @@ impl Class {
         learn(&mut self.reservations, at, result);
     }
 
+    /// The reservations as last observed.
+    pub(crate) fn capacity_reservations(&self) -> &[CapacityReservation] {
+        self.reservations.as_ref().and_then(|answer| answer.result.as_deref().ok()).unwrap_or_default()
+    }
+
     /// `None`: the feature is off, and there is nothing to judge.
     pub(super) fn judge_reservations(
         &self,
@@ -53,8 +58,8 @@ impl Class {
             return Some(Verdict::Fine);
         }
         let answer = known(self.reservations.as_ref());
-        if let Some(Ok(found)) = answer {
-            let told: Vec<_> = found.iter().filter_map(|reservation| told(reservation, now)).collect();
+        if matches!(answer, Some(Ok(_))) {
+            let told: Vec<_> = self.capacity_reservations().iter().filter_map(|found| told(found, now)).collect();
             status.capacity_reservations = (!told.is_empty()).then_some(told);
         }
         Some(Verdict::of(answer))
@@ -62,7 +67,7 @@ impl Class {
 }
 
 /// Whether a reservation is a capacity block that is about to end.
-fn is_expiring(reservation: &CapacityReservation, now: Timestamp) -> bool {
+pub(crate) fn is_expiring(reservation: &CapacityReservation, now: Timestamp) -> bool {
     let from = reservation.ends.and_then(|ends| ends.checked_sub(EXPIRING_FOR).ok());
     reservation.kind == "capacity-block" && from.is_some_and(|from| from <= now)
 }

@@ -61,12 +61,15 @@ fn word(code: &str) -> String {
 pub(crate) struct Draft {
     pub(crate) status: Ec2NodeClassStatus,
     judged: Vec<(&'static str, Verdict)>,
+    /// Why a figure of the kubelet's settings cannot be computed for some instance type.
+    pub(crate) figures: Option<String>,
 }
 
 impl Draft {
     /// Everything a launch depends on is there.
     pub(crate) fn is_complete(&self) -> bool {
-        self.judged.iter().all(|(_, verdict)| matches!(verdict, Verdict::Fine | Verdict::FineFor(_)))
+        let fine = |verdict: &Verdict| matches!(verdict, Verdict::Fine | Verdict::FineFor(_));
+        self.figures.is_none() && self.judged.iter().all(|(_, verdict)| fine(verdict))
     }
 
     pub(super) fn is_hopeless(&self) -> bool {
@@ -87,7 +90,7 @@ impl Class {
         let reservations = self.judge_reservations(settings, now, &mut status);
         judged.extend(reservations.map(|verdict| (names::CAPACITY_RESERVATIONS_READY, verdict)));
         judged.push((names::PLACEMENT_GROUP_READY, self.judge_placement()));
-        Draft { status, judged }
+        Draft { status, judged, figures: None }
     }
 
     /// The status as it should be; equal to what is written already if nothing changed. `trial` is what a trial launch
@@ -101,7 +104,7 @@ impl Class {
         now: Timestamp,
     ) -> Ec2NodeClassStatus {
         let validation = self.validate(settings, cluster, &draft, trial);
-        let Draft { mut status, mut judged } = draft;
+        let Draft { mut status, mut judged, .. } = draft;
         judged.push((names::VALIDATION_SUCCEEDED, validation));
         let generation = self.object.metadata.generation;
         let mut list = status.conditions.take().unwrap_or_default();

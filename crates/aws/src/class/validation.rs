@@ -11,6 +11,7 @@ use karpenter_api::labels as keys;
 
 use super::status::{Draft, Verdict};
 use super::{Class, kubelet};
+use crate::expression::Expression;
 use crate::report::{CallError, Cluster};
 use crate::{AwsSettings, ami};
 
@@ -56,6 +57,9 @@ impl Class {
             self.check_user_data().or_else(|| self.check_cidr(cluster)).or_else(|| self.check_kubelet(settings));
         if let Some(wrong) = wrong.or_else(|| self.check_tags(settings)) {
             return wrong;
+        }
+        if let Some(problem) = &draft.figures {
+            return Verdict::wrong("KubeletExpressionEvaluationFailed", problem.clone());
         }
         if !draft.is_complete() {
             let message = "waiting for images, instance profile, security groups and subnets".to_owned();
@@ -125,16 +129,15 @@ impl Class {
         if let Some(problems) = join(kubelet::problems(kubelet)) {
             return Some(Verdict::wrong("InvalidKubeletConfiguration", problems));
         }
-        if let Some((field, text)) = kubelet::expressions(kubelet).first() {
-            let (reason, expected) = if settings.kubelet_expressions {
-                ("KubeletExpressionInvalid", "a figure: expressions are not supported yet")
-            } else {
-                ("KubeletExpressionsDisabled", "a figure: the feature gate NodeClassCEL is off")
-            };
-            return Some(Verdict::wrong(
-                reason,
-                format!("{field}: found the expression {text:?}, expected {expected}"),
-            ));
+        for (field, text) in kubelet::expressions(kubelet) {
+            if !settings.kubelet_expressions {
+                let message =
+                    format!("{field}: found {text:?}, expected a figure: the feature gate NodeClassCEL is off");
+                return Some(Verdict::wrong("KubeletExpressionsDisabled", message));
+            }
+            if let Err(problem) = Expression::parse(text) {
+                return Some(Verdict::wrong("KubeletExpressionInvalid", format!("{field}: {text:?}: {problem}")));
+            }
         }
         let problems = join(kubelet::not_applied(kubelet, self.family()))?;
         Some(Verdict::wrong("UnsupportedKubeletConfiguration", problems))

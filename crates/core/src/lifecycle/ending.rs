@@ -33,7 +33,8 @@ pub(super) enum Ending<'w> {
 }
 
 impl<'w> Ending<'w> {
-    pub(super) fn of(world: &'w World, node: &NodeState, claim: Option<&ClaimState>, now: Timestamp) -> Self {
+    pub(super) fn of(world: &'w World, node: &NodeState, now: Timestamp) -> Self {
+        let claim = world.claim_of(node);
         if !node.is_ready() && is_instance_gone(world, node) {
             return Self::Dead;
         }

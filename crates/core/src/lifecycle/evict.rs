@@ -62,13 +62,22 @@ impl<'w> Queue<'w> {
             // The answer to one that is under way brings us back.
             return;
         }
+        let (late, in_time): (Vec<_>, Vec<_>) = self.leavers.into_iter().partition(|leaver| leaver.deadline.is_some());
         let mut ready: Vec<(bool, Timestamp, ActionKey, Leaver<'_>)> = Vec::new();
-        for leaver in self.leavers {
+        let mut never_asked = 0;
+        for leaver in late.into_iter().chain(in_time) {
             let key = key(&leaver);
             match world.flights.due(&key, now) {
-                Ok(since) => ready.push((leaver.deadline.is_none(), since, key, leaver)),
+                Ok(since) => {
+                    never_asked += usize::from(since == Timestamp::MIN);
+                    ready.push((leaver.deadline.is_none(), since, key, leaver));
+                }
                 Err(Some(until)) => decision.wake(until),
                 Err(None) => {}
+            }
+            if never_asked == room {
+                // Nobody has waited longer than who was never asked.
+                break;
             }
         }
         ready.sort_by_key(|(in_time, since, ..)| (*in_time, *since));

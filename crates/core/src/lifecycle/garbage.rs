@@ -1,6 +1,6 @@
 //! What the cloud and the API server do not agree on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use karpenter_api::conditions as names;
@@ -18,7 +18,10 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
     let Some((asked_at, instances)) = &world.instances else {
         return;
     };
-    for instance in instances {
+    // Of these launches a claim has not told (or learnt) its instance yet.
+    let open: BTreeSet<&str> =
+        world.claims.values().filter(|state| state.provider_id().is_none()).map(ClaimState::launch_token).collect();
+    for instance in instances.iter().filter(|one| one.launch.as_deref().is_none_or(|token| !open.contains(token))) {
         orphan(world, cloud, instance, now, decision);
     }
     let listed: BTreeMap<&str, &Instance> = instances.iter().map(|i| (i.provider_id.as_str(), i)).collect();
@@ -50,15 +53,6 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
 fn orphan<C: Cloud>(world: &World, cloud: &C, instance: &Instance, now: Timestamp, decision: &mut Decision<C::Call>) {
     let running = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
     if !running || world.claims_by_provider_id.contains_key(&instance.provider_id) {
-        return;
-    }
-    // Its claim exists and has not told (or learnt) its instance yet: launch or look-up will.
-    let awaited = instance
-        .claim
-        .as_ref()
-        .and_then(|name| world.claims.get(name))
-        .is_some_and(|claim| claim.provider_id().is_none());
-    if awaited {
         return;
     }
     let Some(settled) = instance.launched_at.and_then(|at| at.checked_add(SETTLED_AFTER).ok()) else {

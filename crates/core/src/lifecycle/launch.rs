@@ -1,14 +1,16 @@
-//! From a claim to an instance, exactly one.
+//! From a claim to an instance, exactly one: the claim's own part. What the cloud is asked, for many claims at once,
+//! is in [`super::buy`].
 
 use karpenter_api::{conditions as names, labels};
 use serde_json::json;
 
+use super::buy::Problems;
 use super::{Stage, about_claim, delete_claim, disrupted, patch, pool_of};
-use crate::action::{ActionKey, KubeWrite};
+use crate::action::KubeWrite;
 use crate::cloud::{LaunchOutcome, LaunchProblem, Launched};
 use crate::resources::Resources;
 use crate::world::{ClaimState, LaunchState};
-use crate::{Cloud, Decision, Fact, Timestamp, World};
+use crate::{Decision, Fact, Timestamp, World};
 
 /// Longest message of a failed launch that goes into the condition.
 const MESSAGE_MAX: usize = 300;
@@ -17,9 +19,8 @@ const MESSAGE_MAX: usize = 300;
 /// labels and annotations that the launch settled.
 pub(super) fn metadata(state: &ClaimState) -> Option<KubeWrite> {
     let claim = &state.claim;
-    let finalizers = claim.metadata.finalizers.as_ref();
-    if !finalizers.into_iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER) {
-        let finalizers = patch::with(finalizers, labels::TERMINATION_FINALIZER);
+    if !is_held(state) {
+        let finalizers = patch::with(claim.metadata.finalizers.as_ref(), labels::TERMINATION_FINALIZER);
         return Some(patch::claim_metadata(state, json!({ "finalizers": finalizers })));
     }
     let LaunchState::Launched(launched) = &state.launch else {
@@ -44,76 +45,47 @@ pub(super) fn metadata(state: &ClaimState) -> Option<KubeWrite> {
     Some(patch::claim_metadata(state, json!({ "labels": labels, "annotations": annotations })))
 }
 
+/// Its end will be ours to see to.
+pub(super) fn is_held(state: &ClaimState) -> bool {
+    state.claim.metadata.finalizers.iter().flatten().any(|f| f == labels::TERMINATION_FINALIZER)
+}
+
 /// Returns true if the claim is being given up.
-pub(super) fn decide<C: Cloud>(
+pub(super) fn decide<C>(
     world: &World,
-    cloud: &C,
+    problems: &Problems<'_>,
     stage: &mut Stage<'_>,
-    decision: &mut Decision<C::Call>,
+    decision: &mut Decision<C>,
 ) -> bool {
     if stage.is_true(names::LAUNCHED) {
         return false;
     }
     let (state, now) = (stage.state, stage.now);
     match &state.launch {
-        // There is nothing to launch for.
-        LaunchState::Planned => {}
-        LaunchState::Unknown => {
-            if !world.flights.is_in_flight(&key(state)) {
-                decision.cloud(world, now, ActionKey::new(subject(state), "find"), cloud.find(&state.claim));
-            }
+        LaunchState::Launched(launched) => {
+            settle(stage, launched);
+            return false;
         }
-        LaunchState::Absent => return launch(world, cloud, stage, decision),
-        LaunchState::Launched(launched) => settle(stage, launched),
-        LaunchState::Refused(outcome) => return refused(world, cloud, stage, outcome, decision),
-    }
-    false
-}
-
-fn launch<C: Cloud>(world: &World, cloud: &C, stage: &mut Stage<'_>, decision: &mut Decision<C::Call>) -> bool {
-    let (state, now) = (stage.state, stage.now);
-    if state.retry_at > now {
-        decision.wake(state.retry_at);
-        return false;
-    }
-    if world.flights.is_in_flight(&key(state)) {
-        return false;
-    }
-    match cloud.launch(&state.claim, state.refusals, now) {
-        Ok(call) => {
-            decision.cloud(world, now, key(state), call);
-            false
+        LaunchState::Refused(LaunchOutcome::InsufficientCapacity(message)) => {
+            return out_of_capacity(world, state, message.clone(), now, decision);
         }
+        LaunchState::Refused(LaunchOutcome::NodeClassNotReady(_)) => {
+            return give_up(world, state, "nodeclass_not_ready", now, decision);
+        }
+        LaunchState::Refused(LaunchOutcome::Failed { reason, message }) => failed(stage, reason, message),
+        LaunchState::Planned | LaunchState::Unknown | LaunchState::Absent | LaunchState::Refused(_) => {}
+    }
+    match problems.get(state.name()) {
         // What is missing arrives as an observation, which brings us back here.
-        Err(LaunchProblem::NotYet(_)) => false,
-        Err(LaunchProblem::InsufficientCapacity(message)) => out_of_capacity(world, state, message, now, decision),
-        Err(LaunchProblem::NodeClassNotReady(_)) => give_up(world, state, "nodeclass_not_ready", now, decision),
-        Err(LaunchProblem::Other { reason, message }) => {
-            failed(stage, reason, &message);
+        None | Some(LaunchProblem::NotYet(_)) => false,
+        Some(LaunchProblem::InsufficientCapacity(message)) => {
+            out_of_capacity(world, state, message.clone(), now, decision)
+        }
+        Some(LaunchProblem::NodeClassNotReady(_)) => give_up(world, state, "nodeclass_not_ready", now, decision),
+        Some(LaunchProblem::Other { reason, message }) => {
+            failed(stage, reason, message);
             false
         }
-    }
-}
-
-fn refused<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    stage: &mut Stage<'_>,
-    outcome: &LaunchOutcome,
-    decision: &mut Decision<C::Call>,
-) -> bool {
-    let (state, now) = (stage.state, stage.now);
-    match outcome {
-        LaunchOutcome::InsufficientCapacity(message) => out_of_capacity(world, state, message.clone(), now, decision),
-        LaunchOutcome::NodeClassNotReady(_) => give_up(world, state, "nodeclass_not_ready", now, decision),
-        LaunchOutcome::Failed { reason, message } => {
-            failed(stage, reason, message);
-            launch(world, cloud, stage, decision)
-        }
-        LaunchOutcome::Launched(_)
-        | LaunchOutcome::NotFound
-        | LaunchOutcome::Unknown(_)
-        | LaunchOutcome::TokenSpent(_) => false,
     }
 }
 
@@ -177,12 +149,4 @@ fn settle(stage: &mut Stage<'_>, launched: &Launched) {
 
 fn amounts(resources: &Resources) -> std::collections::BTreeMap<String, karpenter_api::Quantity> {
     resources.0.iter().map(|(name, amount)| (name.clone(), crate::resources::quantity(name, *amount))).collect()
-}
-
-fn subject(state: &ClaimState) -> String {
-    format!("NodeClaim/{}", state.name())
-}
-
-fn key(state: &ClaimState) -> ActionKey {
-    ActionKey::new(subject(state), "launch")
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
+//! buy: what the cloud is asked to launch, for many claims at once
 //! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, consistency in its status
 //! garbage: instances without a claim, claims without an instance
 //! ```
@@ -10,6 +11,7 @@
 //! Each stage reads the World and names the next write; nothing is remembered here. Rules and
 //! figures: Karpenter's documentation on disruption and NodeClaims.
 
+mod buy;
 mod consistency;
 mod consolidatable;
 mod deadline;
@@ -32,6 +34,9 @@ mod volumes;
 
 pub use evict::AT_ONCE as EVICTIONS_AT_ONCE;
 
+use std::collections::BTreeMap;
+
+use ending::Ending;
 use karpenter_api::{NodeClaimStatus, conditions as names, labels};
 
 use crate::action::{ActionKey, KubeWrite};
@@ -43,16 +48,7 @@ use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     let ours = cloud.node_class_kind();
-    for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
-        if state.is_planned() {
-            create(world, state, now, &mut decision);
-        } else if state.is_deleting() {
-            terminate::claim(world, cloud, state, now, &mut decision);
-        } else {
-            alive(world, cloud, settings, state, now, &mut decision);
-        }
-    }
-    let mut queue = evict::Queue::default();
+    let problems = buy::decide(world, cloud, now, &mut decision);
     let is_ours = |node: &&NodeState| {
         node.is_deleting()
             && match world.claim_of(node) {
@@ -60,8 +56,22 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
                 None => node.label(ours.label).is_some(),
             }
     };
-    for node in world.nodes.values().filter(is_ours) {
-        terminate::node(world, cloud, node, now, &mut queue, &mut decision);
+    let ending = world.nodes.values().filter(is_ours).map(|node| (node.name(), Ending::of(world, node, now)));
+    let ending: BTreeMap<&str, Ending<'_>> = ending.collect();
+    for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
+        if state.is_planned() {
+            create(world, state, now, &mut decision);
+        } else if state.is_deleting() {
+            terminate::claim(world, cloud, state, &ending, now, &mut decision);
+        } else {
+            alive(world, cloud, settings, &problems, state, now, &mut decision);
+        }
+    }
+    let mut queue = evict::Queue::default();
+    for (name, ending) in ending {
+        if let Some(node) = world.nodes.get(name) {
+            terminate::node(world, cloud, node, ending, now, &mut queue, &mut decision);
+        }
     }
     queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);
@@ -79,6 +89,7 @@ fn alive<C: Cloud>(
     world: &World,
     cloud: &C,
     settings: &Settings,
+    problems: &buy::Problems<'_>,
     state: &ClaimState,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
@@ -104,7 +115,7 @@ fn alive<C: Cloud>(
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
-    if launch::decide(world, cloud, &mut stage, decision) {
+    if launch::decide(world, problems, &mut stage, decision) {
         return;
     }
     register::decide(world, cloud, &mut stage, decision);

@@ -8,13 +8,17 @@
 //! A finalizer goes only when the cloud says that the instance is gone, so no instance is left
 //! behind by a crash anywhere on the way.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use karpenter_api::{conditions as names, labels};
 use serde_json::json;
 
 use super::ending::{self, Ending};
 use super::evict::Queue;
-use super::{Stage, about_claim, about_node, deadline, delete_claim, drain, home_of, patch, write_key, write_status};
+use super::{
+    Stage, about_claim, about_node, buy, deadline, delete_claim, drain, home_of, patch, write_key, write_status,
+};
 use crate::action::{ActionKey, KubeWrite};
 use crate::world::{ClaimState, LaunchState, NodeState};
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
@@ -27,6 +31,7 @@ pub(super) fn claim<C: Cloud>(
     world: &World,
     cloud: &C,
     state: &ClaimState,
+    endings: &BTreeMap<&str, Ending<'_>>,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
 ) {
@@ -38,7 +43,7 @@ pub(super) fn claim<C: Cloud>(
         decision.kube_then(world, now, write_key(state), write, vec![told]);
         return;
     }
-    let provider_id = match instance_of(world, cloud, state, now, decision) {
+    let provider_id = match instance_of(world, state) {
         Owned::Instance(provider_id) => provider_id,
         Owned::Nothing => return release(world, state, now, decision),
         Owned::NotYetKnown => return,
@@ -55,8 +60,8 @@ pub(super) fn claim<C: Cloud>(
     let mut stage = Stage { state, status: &mut status, now, facts: Vec::new() };
     if registered && !nodes.is_empty() {
         for node in nodes {
-            if node.is_deleting() {
-                ending::report(&Ending::of(world, node, Some(state), now), &mut stage, decision);
+            if let Some(ending) = endings.get(node.name()) {
+                ending::report(ending, &mut stage, decision);
                 continue;
             }
             let key = ActionKey::new(format!("Node/{}", node.name()), "delete");
@@ -88,27 +93,16 @@ enum Owned {
 }
 
 /// The claim's instance; a launch whose end is not known is looked up first.
-fn instance_of<C: Cloud>(
-    world: &World,
-    cloud: &C,
-    state: &ClaimState,
-    now: Timestamp,
-    decision: &mut Decision<C::Call>,
-) -> Owned {
-    if let Some(id) = state.provider_id() {
+fn instance_of(world: &World, state: &ClaimState) -> Owned {
+    if let Some(id) = state.instance() {
         return Owned::Instance(id.to_owned());
     }
-    let subject = format!("NodeClaim/{}", state.name());
-    if world.flights.is_in_flight(&ActionKey::new(subject.clone(), "launch")) {
+    if world.flights.is_in_flight(&buy::key(state.launch_token())) {
         return Owned::NotYetKnown;
     }
     match &state.launch {
-        LaunchState::Launched(launched) => Owned::Instance(launched.provider_id.clone()),
         LaunchState::Planned | LaunchState::Absent | LaunchState::Refused(_) => Owned::Nothing,
-        LaunchState::Unknown => {
-            decision.cloud(world, now, ActionKey::new(subject, "find"), cloud.find(&state.claim));
-            Owned::NotYetKnown
-        }
+        LaunchState::Launched(_) | LaunchState::Unknown => Owned::NotYetKnown,
     }
 }
 
@@ -125,6 +119,7 @@ pub(super) fn node<'w, C: Cloud>(
     world: &'w World,
     cloud: &C,
     node: &'w NodeState,
+    ending: Ending<'w>,
     now: Timestamp,
     queue: &mut Queue<'w>,
     decision: &mut Decision<C::Call>,
@@ -141,7 +136,7 @@ pub(super) fn node<'w, C: Cloud>(
     if let Some(deadline) = claim.and_then(deadline::of) {
         queue.fact(deadline::expiring(about_node(node), deadline));
     }
-    match Ending::of(world, node, claim, now) {
+    match ending {
         Ending::Dead => release_node(world, node, false, now, decision),
         Ending::Open(write) => {
             decision.kube(world, now, ActionKey::new(format!("Node/{}", node.name()), "disrupt"), write);

@@ -8,6 +8,7 @@
 //! planned, before anybody has created or launched it: see `problem/nodes.rs` for what is certain of it by then.
 
 mod explain;
+mod launches;
 mod plan;
 mod pods;
 mod problem;
@@ -60,6 +61,12 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     let interned = problem::build(world, cloud, settings, &pending);
     let solution = karpenter_solver::solve(&interned.problem);
     debug_assert_eq!(solution.check(&interned.problem), Ok(()));
-    plan::act(world, &interned, &solution, now, &mut decision);
+    plan::act(world, cloud, &interned, &solution, now, &mut decision);
     decision
+}
+
+/// FNV-1a, 64 bit: names that repeat when the same is decided again.
+fn hash(seed: &str) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    seed.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }

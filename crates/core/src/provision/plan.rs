@@ -9,27 +9,37 @@ use rustc_hash::FxHashMap;
 
 use super::Round;
 use super::explain;
+use super::launches;
 use super::problem::{Barren, Interned, pool_requirements};
 use super::verdict::Verdict;
 use crate::action::KubeWrite;
 use crate::fact::About;
 use crate::resources;
 use crate::world::PodState;
-use crate::{Decision, Fact, Observation, Timestamp, World};
+use crate::{Cloud, Decision, Fact, Observation, Timestamp, World};
 
-pub(super) fn act<C>(
+pub(super) fn act<C: Cloud>(
     world: &World,
+    cloud: &C,
     interned: &Interned<'_>,
     solution: &Solution,
     now: Timestamp,
-    decision: &mut Decision<C>,
+    decision: &mut Decision<C::Call>,
 ) {
     let mut round = Round { at: now, ..Round::default() };
     let names = names(world, interned, solution, now);
     let mut labels = FxHashMap::default();
+    let mut bodies: Vec<NodeClaim> = Vec::with_capacity(names.len());
     for (claim, name) in solution.claims.iter().zip(&names) {
         let labels = labels.entry((claim.pool, &claim.row)).or_insert_with(|| label_requirements(interned, claim));
-        let body = node_claim(interned, claim, name, labels.clone());
+        bodies.push(node_claim(interned, claim, name, labels.clone()));
+    }
+    let held_back = launches::on_trial(world, cloud, &bodies);
+    launches::form(&mut bodies, now);
+    for (((claim, name), body), held_back) in solution.claims.iter().zip(&names).zip(bodies).zip(&held_back) {
+        if held_back.is_some() {
+            continue;
+        }
         let (key, write) = KubeWrite::create(&body);
         decision.kube(world, now, key, write);
         round.created.push(body);
@@ -51,6 +61,11 @@ pub(super) fn act<C>(
                 let name = interned.nodes[*node].clone();
                 round.nominated.insert(pod.key.clone(), name.clone());
                 if world.nodes.contains_key(&name) { (Some(name), None) } else { (None, Some(name)) }
+            }
+            Place::Claim(claim) if held_back[*claim].is_some() => {
+                let verdict = Verdict::Trial(held_back[*claim].clone().unwrap_or_default());
+                unplaced(pod, verdict, &mut round, decision);
+                continue;
             }
             Place::Claim(claim) => {
                 round.claims.entry(names[*claim].clone()).or_default().push(pod.key.clone());
@@ -82,7 +97,7 @@ pub(super) fn act<C>(
     if !interned.pods.is_empty() {
         decision.facts.push(Fact::RoundSolved {
             pods: interned.pods.len(),
-            claims: solution.claims.len(),
+            claims: held_back.iter().filter(|held_back| held_back.is_none()).count(),
             unschedulable: round.unschedulable.len(),
             instance_types: interned.types.len(),
         });
@@ -121,9 +136,7 @@ fn name(interned: &Interned<'_>, claim: &Claim, now: Timestamp, attempt: u32) ->
     let first = claim.pods.first().map(|pod| interned.pods[*pod].uid()).unwrap_or_default();
     let uid = pool.metadata.uid.as_deref().unwrap_or_default();
     let seed = format!("{uid}/{first}/{}/{attempt}", now.as_microsecond());
-    let mut hash = seed
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = super::hash(&seed);
     let mut suffix = String::new();
     for _ in 0..5 {
         let index = usize::try_from(hash % 27).unwrap_or_default();

@@ -24,6 +24,8 @@ pub enum Verdict {
     Invalid(String),
     /// There is no NodePool that takes pods.
     NoPools,
+    /// A node was planned, of capacity that was refused lately and that another NodeClaim tries first.
+    Trial(String),
     /// Pods that are alike share it.
     ByPool(Arc<Tree>),
 }
@@ -130,6 +132,7 @@ impl fmt::Display for Verdict {
         let line = match self {
             Self::Invalid(problem) => format!("the pod cannot be planned: {problem}"),
             Self::NoPools => "there is no nodepool that takes pods".to_owned(),
+            Self::Trial(capacity) => format!("another NodeClaim tries {capacity} again, which was refused lately"),
             Self::ByPool(tree) => tree.to_string(),
         };
         f.write_str(&cut_to(line, LINE_MAX))

@@ -49,17 +49,19 @@ pub struct ClaimState {
     pub refusals: u32,
     /// Not before this is another launch tried.
     pub retry_at: Timestamp,
+    /// When this process first saw it.
+    pub since: Timestamp,
 }
 
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim, launch, refusals: 0, retry_at: now }
+        Self { claim, launch, refusals: 0, retry_at: now, since: now }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
     pub(super) fn planned(claim: NodeClaim, now: Timestamp) -> Self {
-        Self { claim, launch: LaunchState::Planned, refusals: 0, retry_at: now }
+        Self { claim, launch: LaunchState::Planned, refusals: 0, retry_at: now, since: now }
     }
 
     pub fn is_planned(&self) -> bool {
@@ -102,6 +104,21 @@ impl ClaimState {
     /// From the claim's status, so it survives a restart.
     pub fn provider_id(&self) -> Option<&str> {
         self.claim.status.as_ref()?.provider_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    /// The instance that its status names, or that its launch has just come to.
+    pub fn instance(&self) -> Option<&str> {
+        self.provider_id().or(match &self.launch {
+            LaunchState::Launched(launched) => Some(&launched.provider_id),
+            _ => None,
+        })
+    }
+
+    /// The launch that it belongs to: a claim of nobody's plan is launched alone, under its UID.
+    pub fn launch_token(&self) -> &str {
+        let annotations = self.claim.metadata.annotations.as_ref();
+        let token = annotations.and_then(|all| all.get(labels::LAUNCH)).map(String::as_str);
+        token.filter(|token| !token.is_empty()).unwrap_or_else(|| self.uid())
     }
 
     /// What its instance has is known, and with it what its node will be.

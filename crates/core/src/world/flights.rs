@@ -23,6 +23,9 @@ const CONFLICT_DELAY: SignedDuration = SignedDuration::from_millis(50);
 /// There was no room; nothing is wrong with the action.
 const OVERLOADED_DELAY: SignedDuration = SignedDuration::from_millis(100);
 
+/// An action that nobody has asked for again so long after it might have been is not wanted any more.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
 #[derive(Debug, Default)]
 pub struct Flights {
     all: BTreeMap<ActionKey, Flight>,
@@ -113,6 +116,12 @@ impl Flights {
         }
     }
 
+    /// What nobody has tried again for long after it might have been is over: its subject is gone, or needs it no more.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let is_over = |flight: &Flight| flight.until.checked_add(FORGOTTEN_AFTER).is_ok_and(|at| at <= now);
+        self.all.retain(|_, flight| flight.under_way || !is_over(flight));
+    }
+
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -140,6 +149,19 @@ mod tests {
         assert_eq!(delay(1), SignedDuration::from_millis(100));
         assert_eq!(delay(2), SignedDuration::from_millis(200));
         assert_eq!(delay(30), LAST_DELAY);
+    }
+
+    #[test]
+    fn what_is_there_already_is_created_less_and_less_often() {
+        let key = ActionKey::new("NodeClaim/a", CREATE);
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut flights = Flights::default();
+        for delay in [FIRST_DELAY, FIRST_DELAY * 2, FIRST_DELAY * 4] {
+            flights.begin(&key, now);
+            flights.end(&key, Some(&Failure::Conflict(String::new())), now);
+            assert_eq!(flights.ready(&key, now), Err(Some(now + delay)));
+            now += delay;
+        }
     }
 
     #[test]
@@ -186,5 +208,19 @@ mod tests {
             flights.end(&key, Some(&Failure::Overloaded), now);
         }
         assert_eq!((flights.failures(&key), flights.ready(&key, now + OVERLOADED_DELAY)), (0, Ok(())));
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_swept_and_what_is_under_way_stays() {
+        let (gone, under_way) = (ActionKey::new("Node/a", "taint"), ActionKey::new("Node/b", "taint"));
+        let now = Timestamp::UNIX_EPOCH;
+        let mut flights = Flights::default();
+        flights.begin(&gone, now);
+        flights.end(&gone, Some(&Failure::NotFound("a".into())), now);
+        flights.begin(&under_way, now);
+        flights.sweep(now + FORGOTTEN_AFTER);
+        assert_eq!(flights.len(), 2, "it may still be asked for again");
+        flights.sweep(now + FORGOTTEN_AFTER + FIRST_DELAY);
+        assert_eq!((flights.len(), flights.is_in_flight(&under_way)), (1, true));
     }
 }

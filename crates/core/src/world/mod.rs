@@ -30,7 +30,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
 use crate::action::{ActionKey, CREATE};
-use crate::cloud::Instance;
+use crate::cloud::{Instance, LaunchOutcome};
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
@@ -140,13 +140,7 @@ impl World {
             Observation::Kube(Change::Deleted(object)) => self.deleted(&object, now),
             Observation::Listed { kind, names } => self.listed(kind, &names, now),
             Observation::Done { key, outcome } => self.done(&key, outcome, now),
-            Observation::Launch { claim, uid, outcome } => {
-                if let Some(state) = self.claims.get_mut(&claim)
-                    && state.uid() == uid
-                {
-                    state.launched(outcome, now);
-                }
-            }
+            Observation::Launch { claim, uid, outcome } => self.claim_launched(&claim, &uid, outcome, now),
             Observation::Terminating { provider_id, gone } => {
                 self.terminating.insert(provider_id, Terminating { gone, at: now });
             }
@@ -156,6 +150,7 @@ impl World {
                 self.terminating
                     .retain(|id, _| listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id));
                 self.instances = Some((asked_at, instances));
+                self.flights.sweep(now);
             }
             Observation::CatalogueChanged => self.batch.retry(now),
             Observation::Planned(round) => self.planned(*round),
@@ -294,6 +289,26 @@ impl World {
         }
     }
 
+    /// No instance becomes two claims': an answer that says so is an earlier one, repeated.
+    fn claim_launched(&mut self, claim: &str, uid: &str, outcome: LaunchOutcome, now: Timestamp) {
+        let outcome = match outcome {
+            LaunchOutcome::Launched(of) if self.owner(&of.provider_id).is_some_and(|owner| owner != claim) => {
+                LaunchOutcome::TokenSpent(format!("{} is another NodeClaim's", of.provider_id))
+            }
+            outcome => outcome,
+        };
+        if let Some(state) = self.claims.get_mut(claim)
+            && state.uid() == uid
+        {
+            state.launched(outcome, now);
+        }
+    }
+
+    fn owner(&self, provider_id: &str) -> Option<&str> {
+        let written = self.claims_by_provider_id.get(provider_id).map(String::as_str);
+        written.or_else(|| self.claims.values().find(|s| s.instance() == Some(provider_id)).map(ClaimState::name))
+    }
+
     fn pod_applied(&mut self, pod: k8s_openapi::api::core::v1::Pod, now: Timestamp) {
         let Some(state) = PodState::new(pod, &mut self.digests) else {
             return;
@@ -355,6 +370,7 @@ impl World {
             Object::Node(node) => {
                 if let Some(name) = &node.metadata.name {
                     self.node_deleted(name);
+                    self.flights.forget(&format!("Node/{name}"));
                     self.pod_events.remove(name);
                     self.batch.retry(now);
                 }
@@ -428,10 +444,14 @@ impl World {
 
     /// The claim is gone: pods expected on it are pending again.
     fn claim_deleted(&mut self, name: &str, now: Timestamp) {
-        if let Some(state) = self.claims.remove(name)
-            && let Some(id) = state.provider_id()
-        {
-            self.claims_by_provider_id.remove(id);
+        if let Some(state) = self.claims.remove(name) {
+            if let Some(id) = state.provider_id() {
+                self.claims_by_provider_id.remove(id);
+            }
+            let token = state.launch_token();
+            if !self.claims.values().any(|other| other.launch_token() == token) {
+                self.flights.forget(&format!("Launch/{token}"));
+            }
         }
         self.flights.forget(&format!("NodeClaim/{name}"));
         self.forget_nominations(name, now);
@@ -488,6 +508,7 @@ impl World {
             Kind::Node => {
                 for name in absent(self.nodes.keys(), &names) {
                     self.node_deleted(&name);
+                    self.flights.forget(&format!("Node/{name}"));
                     self.pod_events.remove(&name);
                 }
             }
@@ -533,9 +554,8 @@ impl World {
             Ok(Some(object)) if self.knows(&object) => self.applied(*object, now),
             Err(Failure::Refused(_) | Failure::NotFound(_)) if key.verb == CREATE => self.claim_refused(claim),
             Err(Failure::Unknown(_)) if key.verb == "launch" => {
-                if let Some(state) = self.claims.get_mut(claim) {
-                    state.launch_uncertain();
-                }
+                let token = key.subject.strip_prefix("Launch/").unwrap_or_default();
+                self.claims.values_mut().filter(|s| s.launch_token() == token).for_each(ClaimState::launch_uncertain);
             }
             // A write that answers after the object's deletion was seen must not bring it back.
             Ok(_) | Err(_) => {}

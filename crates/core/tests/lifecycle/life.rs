@@ -1,15 +1,15 @@
 //! An API server and a cloud that do what they are asked to, at once, and a clock that only moves when nothing is left to
 //! do. Everything that was done is in the journal, with its time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_core::action::{Part, WriteKind};
 use karpenter_core::cloud::{
-    CatalogueProblem, Instance, InstanceState, InstanceType, LaunchOutcome, LaunchProblem, Launched, NodeClassState,
-    RepairPolicy,
+    CatalogueProblem, Instance, InstanceState, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, Launched,
+    NodeClassState, RepairPolicy,
 };
 use karpenter_core::{
     Action, Change, Cloud, Deed, Fact, Failure, KubeWrite, Object, ObjectRef, Observation, Settings, World, lifecycle,
@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 /// What the tests' cloud is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
-    Launch(Box<NodeClaim>),
-    Find(Box<NodeClaim>),
+    Launch(Vec<NodeClaim>),
+    Find(Vec<NodeClaim>),
     Terminate(String),
 }
 
@@ -43,12 +43,12 @@ impl Cloud for Sky {
         Err(CatalogueProblem::NotYetObserved)
     }
 
-    fn launch(&self, claim: &NodeClaim, _: u32, _: Timestamp) -> Result<Call, LaunchProblem> {
-        Ok(Call::Launch(Box::new(claim.clone())))
+    fn launch(&self, batch: &LaunchBatch<'_>, _: &[Call], _: Timestamp) -> Result<Call, LaunchProblem> {
+        Ok(Call::Launch(batch.claims.iter().map(|claim| (*claim).clone()).collect()))
     }
 
-    fn find(&self, claim: &NodeClaim) -> Call {
-        Call::Find(Box::new(claim.clone()))
+    fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {
+        Some(Call::Find(batch.claims.iter().map(|claim| (*claim).clone()).collect()))
     }
 
     fn terminate(&self, provider_id: &str) -> Call {
@@ -79,11 +79,19 @@ pub(crate) struct Life {
     pub(crate) facts: Vec<Fact>,
     /// Pods that a budget holds.
     pub(crate) held: BTreeSet<String>,
+    /// Objects that cannot be written.
+    pub(crate) broken: BTreeSet<String>,
     /// Instances that are there, by provider id.
     pub(crate) instances: BTreeSet<String>,
     /// The cloud takes so many requests until an instance is gone.
     pub(crate) ends_slowly: bool,
     pub(crate) launches: bool,
+    /// The API server takes so many writes a second, if not any number.
+    pub(crate) rate: Option<i64>,
+    waiting: VecDeque<Action<Call>>,
+    next_write: Timestamp,
+    /// Most pods that were asked to leave at a time.
+    pub(crate) most_at_once: usize,
 }
 
 impl Life {
@@ -101,9 +109,14 @@ impl Life {
             journal: Vec::new(),
             facts: Vec::new(),
             held: BTreeSet::new(),
+            broken: BTreeSet::new(),
             instances: BTreeSet::new(),
             ends_slowly: false,
             launches: true,
+            rate: None,
+            waiting: VecDeque::new(),
+            next_write: now,
+            most_at_once: 0,
         };
         life.listed();
         life
@@ -226,8 +239,10 @@ impl Life {
             }
             let next = wake.unwrap_or(end).max(self.now + SignedDuration::from_millis(10));
             let ends = self.next_end().unwrap_or(end).max(self.now);
-            self.now = next.min(ends).min(end);
+            let written = if self.waiting.is_empty() { end } else { self.next_write.max(self.now) };
+            self.now = next.min(ends).min(written).min(end);
             self.kubelets();
+            self.writes();
         }
         panic!("it does not come to rest: {:#?}", self.journal.iter().rev().take(20).collect::<Vec<_>>());
     }
@@ -245,7 +260,7 @@ impl Life {
             for action in decision.actions {
                 if self.world.flights.ready(&action.key, self.now).is_ok() {
                     idle = false;
-                    self.act(action);
+                    self.begin(action);
                 }
             }
             if idle {
@@ -255,8 +270,29 @@ impl Life {
         panic!("it never rests: {:#?}", self.journal.iter().rev().take(20).collect::<Vec<_>>());
     }
 
-    fn act(&mut self, action: Action<Call>) {
+    fn begin(&mut self, action: Action<Call>) {
         self.world.begin(&action.key, self.now);
+        self.most_at_once = self.most_at_once.max(self.world.flights.leaving());
+        if self.rate.is_some() && matches!(action.deed, Deed::Kube(_)) {
+            self.next_write = self.next_write.max(self.now);
+            self.waiting.push_back(action);
+        } else {
+            self.act(action);
+        }
+    }
+
+    /// What has waited for its turn at the API server.
+    fn writes(&mut self) {
+        let Some(rate) = self.rate else { return };
+        while self.next_write <= self.now
+            && let Some(action) = self.waiting.pop_front()
+        {
+            self.next_write += SignedDuration::from_micros(1_000_000 / rate);
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action<Call>) {
         let outcome = match &action.deed {
             Deed::Kube(write) => self.write(write),
             Deed::Cloud(call) => {
@@ -279,6 +315,9 @@ impl Life {
         let Some(known) = self.objects.get(&key).cloned() else {
             return Err(Failure::NotFound(object.to_string()));
         };
+        if self.broken.contains(&key.1) {
+            return Err(Failure::Unknown(object.to_string()));
+        }
         match write {
             KubeWrite::Create { .. } => return Err(Failure::Refused("nothing is created here".into())),
             KubeWrite::Patch { patch, part, .. } => {
@@ -314,28 +353,30 @@ impl Life {
         Ok(self.objects.get(&key).map(|object| Box::new(read(object))))
     }
 
+    fn buy(&mut self, claim: &NodeClaim) {
+        if !self.launches {
+            let failed = LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into() };
+            return self.launch(claim, failed);
+        }
+        let name = claim.metadata.name.clone().unwrap();
+        self.note(&format!("launch {name}"));
+        self.instances.insert(format!("id/{name}"));
+        let launched = Launched {
+            provider_id: format!("id/{name}"),
+            image_id: "image".into(),
+            labels: [("topology.kubernetes.io/zone".to_owned(), "a".to_owned())].into(),
+            annotations: BTreeMap::new(),
+            capacity: [("cpu", 4000)].into_iter().collect(),
+            allocatable: [("cpu", 4000)].into_iter().collect(),
+            price: None,
+        };
+        self.launch(claim, LaunchOutcome::Launched(Box::new(launched)));
+    }
+
     fn call(&mut self, call: &Call) {
         match call {
-            Call::Launch(claim) if self.launches => {
-                let name = claim.metadata.name.clone().unwrap();
-                self.note(&format!("launch {name}"));
-                self.instances.insert(format!("id/{name}"));
-                let launched = Launched {
-                    provider_id: format!("id/{name}"),
-                    image_id: "image".into(),
-                    labels: [("topology.kubernetes.io/zone".to_owned(), "a".to_owned())].into(),
-                    annotations: BTreeMap::new(),
-                    capacity: [("cpu", 4000)].into_iter().collect(),
-                    allocatable: [("cpu", 4000)].into_iter().collect(),
-                    price: None,
-                };
-                self.launch(claim, LaunchOutcome::Launched(Box::new(launched)));
-            }
-            Call::Launch(claim) => {
-                let failed = LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into() };
-                self.launch(claim, failed);
-            }
-            Call::Find(claim) => self.launch(claim, LaunchOutcome::NotFound),
+            Call::Launch(claims) => claims.iter().for_each(|claim| self.buy(claim)),
+            Call::Find(claims) => claims.iter().for_each(|claim| self.launch(claim, LaunchOutcome::NotFound)),
             Call::Terminate(id) => {
                 self.note(&format!("terminate {id}"));
                 let asked_before = self.world.terminating.contains_key(id);
@@ -358,6 +399,7 @@ impl Life {
         let instances = self.instances.iter().map(|id| Instance {
             provider_id: id.clone(),
             claim: None,
+            launch: None,
             pool: None,
             launched_at: None,
             state: InstanceState::Running,

@@ -43,6 +43,20 @@ fn a_node_is_consolidatable_once_it_was_quiet_for_as_long_as_its_pool_wants() {
     assert_eq!(life.claim_condition("n", "Consolidatable"), "");
 }
 
+/// Events are written every ten seconds only; what is not written yet counts all the same.
+#[test]
+fn an_event_counts_from_when_it_is_observed() {
+    let mut life = life("8s");
+    life.has(&pod("p", "n", &json!({})));
+    life.pass(5);
+    life.has(&pod("q", "n", &json!({})));
+    life.pass(4);
+    assert_eq!(last_event(&life), "2030-01-01T00:00:00Z");
+    assert_eq!(life.claim_condition("n", "Consolidatable"), "");
+    life.pass(4);
+    assert_eq!(life.claim_condition("n", "Consolidatable"), "True Consolidatable");
+}
+
 #[test]
 fn zero_is_at_once_and_never_is_never() {
     assert_eq!(life("0s").claim_condition("n", "Consolidatable"), "True Consolidatable");

@@ -1,5 +1,6 @@
 //! A node that is deleted is drained, its volumes are detached, its instance ends, and then it is gone.
 
+use karpenter_core::lifecycle::EVICTIONS_AT_ONCE;
 use serde_json::{Value, json};
 
 use crate::life::{Life, claim_in_use, merge, node, owned, pod};
@@ -330,6 +331,7 @@ fn a_node_whose_instance_is_gone_is_not_drained() {
 #[test]
 fn a_node_that_is_ready_is_drained_whatever_the_cloud_says() {
     let mut life = ending(&json!({}), &[pod("p", "n", &annotated(KEEP, "true"))]);
+    life.pass(1);
     life.instances.clear();
     life.lists_instances();
     life.pass(60);
@@ -351,17 +353,39 @@ fn other_finalizers_stay() {
 fn many_leave_at_once_but_never_more_than_there_is_room_for() {
     let mut life = Life::new();
     life.node("n", &json!({}));
-    for number in 0..1000 {
+    for number in 0..300 {
         life.has(&pod(&format!("p{number:03}"), "n", &json!({})));
     }
-    life.held = (0..500).map(|number| format!("p{number:03}")).collect();
+    life.held = (0..200).map(|number| format!("p{number:03}")).collect();
     life.deletes("NodeClaim", "n");
-    let mut most = 0;
-    for _ in 0..3 {
-        let decision = karpenter_core::lifecycle::decide(&life.world, &life.sky, &life.settings, life.now);
-        most = most.max(decision.actions.iter().filter(|action| action.key.verb == "evict").count());
-        life.pass(1);
+    life.rate = Some(1000);
+    life.pass(3);
+    assert_eq!(life.most_at_once, EVICTIONS_AT_ONCE);
+    assert_eq!(life.done(&["evict"]).len(), 100);
+}
+
+/// The client's rate is the only limit: no pod waits while there is room for a write, and no more than so many are asked
+/// at a time.
+#[test]
+fn many_nodes_are_drained_in_parallel_as_fast_as_the_client_may_write() {
+    let mut life = Life::new();
+    for on in 0..30 {
+        life.node(&format!("n{on:02}"), &json!({}));
+        for number in 0..20 {
+            life.has(&pod(&format!("p{on:02}-{number:02}"), &format!("n{on:02}"), &json!({})));
+        }
     }
-    assert!(most <= karpenter_core::lifecycle::EVICTIONS_AT_ONCE, "{most}");
-    assert_eq!(life.done(&["evict"]).len(), 500);
+    life.rate = Some(200);
+    for on in 0..30 {
+        life.deletes("NodeClaim", &format!("n{on:02}"));
+    }
+    life.pass(60);
+    assert_eq!(life.done(&["gone NodeClaim"]).len(), 30);
+    let (evictions, writes) = (life.done(&["evict"]).len(), life.done(&["evict", "patch", "delete"]).len());
+    assert_eq!(evictions, 600, "each once");
+    assert!(writes < 960, "{writes} writes for {evictions} evictions");
+    assert!((100..=EVICTIONS_AT_ONCE).contains(&life.most_at_once), "{}", life.most_at_once);
+    let evicted: Vec<f64> = life.journal.iter().filter_map(|line| line.split_once(" evict ")?.0.parse().ok()).collect();
+    let took = evicted.iter().copied().fold(0.0, f64::max) - evicted[0];
+    assert!(took < 4.2, "{took} s for 600 evictions and what goes with them, at 200 a second");
 }

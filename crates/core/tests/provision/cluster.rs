@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool, labels};
 use karpenter_core::cloud::{
-    CapacityType, CatalogueProblem, InstanceType, LaunchProblem, NodeClassState, Offering, Reservation,
+    CapacityType, CatalogueProblem, InstanceType, LaunchBatch, LaunchProblem, NodeClassState, Offering, Reservation,
 };
 use karpenter_core::provision::{self, Round};
 use karpenter_core::resources::Resources;
@@ -373,7 +373,9 @@ pub(crate) fn kind(name: &str, cores: i64, gib: i64, more: &[(&str, i64)]) -> Ar
 pub(crate) fn reserved(kind: &InstanceType, id: &str, left: u32) -> Arc<InstanceType> {
     let mut kind = kind.clone();
     let one_of = |values: &[&str]| Requirement::one_of(values.iter().copied());
-    kind.requirements.0.insert(labels::CAPACITY_TYPE.to_owned(), one_of(&["on-demand", "reserved"]));
+    let mut requirements = (*kind.requirements).clone();
+    requirements.0.insert(labels::CAPACITY_TYPE.to_owned(), one_of(&["on-demand", "reserved"]));
+    kind.requirements = requirements.into();
     let mut offering = kind.offerings[0].clone();
     offering.capacity_type = CapacityType::Reserved;
     offering.price = 1;
@@ -405,7 +407,8 @@ fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str
         name: name.to_owned(),
         requirements: Requirements(
             requirements.into_iter().map(|(key, values)| (key.to_owned(), Requirement::one_of(values))).collect(),
-        ),
+        )
+        .into(),
         capacity: amounts.clone(),
         allocatable: amounts,
         offerings: zones.iter().map(offering).collect(),
@@ -423,11 +426,13 @@ impl Cloud for Market {
         Ok(Arc::clone(&self.0))
     }
 
-    fn launch(&self, _claim: &NodeClaim, _attempt: u32, _now: Timestamp) -> Result<(), LaunchProblem> {
+    fn launch(&self, _batch: &LaunchBatch<'_>, _planned: &[()], _now: Timestamp) -> Result<(), LaunchProblem> {
         Err(LaunchProblem::NotYet("nothing is launched here".to_owned()))
     }
 
-    fn find(&self, _claim: &NodeClaim) {}
+    fn find(&self, _batch: &LaunchBatch<'_>) -> Option<()> {
+        None
+    }
 
     fn terminate(&self, _provider_id: &str) {}
 }

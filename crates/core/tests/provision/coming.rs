@@ -2,6 +2,7 @@
 //! not. (In these tests the cloud launches nothing by itself.)
 
 use karpenter_api::{NodeClaim, labels};
+use karpenter_core::world::LaunchState;
 use karpenter_core::{ActionKey, Failure, Object, Observation, Settings};
 use serde_json::{Value, json};
 
@@ -279,6 +280,8 @@ fn while_a_creation_is_under_way_it_is_not_asked_for_again() {
     assert_eq!(cluster.world.claims.len(), 1);
     // Created, deleted by somebody, and only then answered: it does not come back.
     cluster.created(&first.created[0]);
+    let launch = |cluster: &Cluster| cluster.world.claims.values().next().map(|state| state.launch.clone());
+    assert_eq!(launch(&cluster), Some(LaunchState::Absent), "nobody but this process can have launched it");
     cluster.gone(Object::NodeClaim(Box::new(first.created[0].clone())));
     let object = Object::NodeClaim(Box::new(first.created[0].clone()));
     cluster.learns(Observation::Done { key, outcome: Ok(Some(Box::new(object))) });

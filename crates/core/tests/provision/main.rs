@@ -12,6 +12,7 @@ mod leaving;
 mod legal;
 #[cfg(test)]
 mod limits;
+mod many;
 mod min_values;
 #[cfg(test)]
 mod namespaces;

@@ -1,7 +1,9 @@
 //! Capacity that is reserved is used first, and never twice.
 
-use karpenter_api::labels::{CAPACITY_RESERVATION_ID, CAPACITY_TYPE};
-use karpenter_core::Settings;
+use std::sync::Arc;
+
+use karpenter_api::labels::{CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_TYPE, CAPACITY_TYPE};
+use karpenter_core::{Requirement, Settings};
 use serde_json::{Value, json};
 
 use crate::cluster::{Answer, Cluster, kind, reserved, waiting};
@@ -87,4 +89,31 @@ fn pods_that_spread_over_zones_use_it_as_well() {
     let mut types: Vec<String> = (0..2).map(|n| capacity_type(&answer, &format!("p{n}"))).collect();
     types.sort();
     assert_eq!(types, ["on-demand", "reserved"]);
+}
+
+/// Labels of a single offering count as those of the type do.
+#[test]
+fn a_pod_that_asks_for_what_one_offering_alone_has_gets_that_one() {
+    let mut kind = (*reserved(&kind("m.16", 16, 64, &[]), "cr-1", 1)).clone();
+    for offering in kind.offerings.iter_mut().filter(|offering| offering.reservation.is_some()) {
+        offering.labels.insert(CAPACITY_RESERVATION_TYPE.to_owned(), "default".to_owned());
+    }
+    let mut requirements = (*kind.requirements).clone();
+    let either = Requirement { must_exist: false, ..Requirement::one_of(["default"]) };
+    requirements.0.insert(CAPACITY_RESERVATION_TYPE.to_owned(), either);
+    kind.requirements = requirements.into();
+    let mut cluster = Cluster::selling(vec![Arc::new(kind)], Settings::default());
+    cluster.pool("general", &json!({}));
+    let asks = |operator: &str| {
+        json!({ "spec": { "affinity": { "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{ "matchExpressions": [
+            { "key": CAPACITY_RESERVATION_TYPE, "operator": operator },
+        ] }] },
+    } } } })
+    };
+    cluster.pod(&waiting("with", "15", &asks("Exists")));
+    cluster.pod(&waiting("without", "15", &asks("DoesNotExist")));
+    let answer = cluster.round();
+    assert_eq!(capacity_type(&answer, "with"), "reserved");
+    assert_eq!(capacity_type(&answer, "without"), "on-demand");
 }

@@ -65,6 +65,8 @@ class Action(EC2BaseResponse):
     def page(self, things: Sequence[T], default: int, most: int) -> tuple[Sequence[T], str | None]:
         """A page of a list that does not change its order; the token is the place of the next page."""
         token = self._get_param("NextToken")
+        if self.peer.empty_pages and not token:
+            return [], "page-0"
         try:
             start = int(str(token).removeprefix("page-")) if token else 0
         except ValueError:

@@ -1,6 +1,6 @@
 //! NodePools and the instance types they can buy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::Interned;
 use super::daemons::Daemon;
 use super::words::AMOUNT_MAX;
-use crate::cloud::{InstanceType as CloudType, Reservation};
+use crate::cloud::InstanceType as CloudType;
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
 use crate::{Cloud, World};
@@ -127,41 +127,46 @@ pub(super) fn reservations(world: &World, types: &[Arc<CloudType>]) -> BTreeMap<
 
 impl Interned<'_> {
     pub(super) fn add_types(&mut self) {
-        let (words, layout) = (&self.words, &self.problem.layout);
-        let reservations: Vec<&String> = self.reservations.keys().collect();
         self.problem.reservations = self.reservations.values().copied().collect();
         self.problem.types = self
             .types
             .iter()
             .map(|kind| InstanceType {
-                row: words.type_row(layout, &kind.requirements),
-                capacity: words.amounts(&kind.capacity),
-                allocatable: words.amounts(&self.with_ports(&kind.allocatable)),
-                offerings: kind
-                    .offerings
-                    .iter()
-                    .filter(|offering| offering.available)
-                    .map(|offering| {
-                        let label = |key: &str, value: &str| {
-                            let at = words.key(key)?;
-                            Some((at, words.bit(at, value)?))
-                        };
-                        let labels = [
-                            label(keys::ZONE, &offering.zone),
-                            label(keys::ZONE_ID, &offering.zone_id),
-                            label(keys::CAPACITY_TYPE, offering.capacity_type.as_str()),
-                            match &offering.reservation {
-                                Some(of) => label(keys::CAPACITY_RESERVATION_ID, &of.id),
-                                None => words.key(keys::CAPACITY_RESERVATION_ID).map(|key| (key, Layout::ABSENT)),
-                            },
-                        ];
-                        let number = |of: &Reservation| reservations.binary_search(&&of.id).ok();
-                        let reservation = offering.reservation.as_ref().and_then(number);
-                        Offering { labels: labels.into_iter().flatten().collect(), price: offering.price, reservation }
-                    })
-                    .collect(),
+                row: self.words.type_row(&self.problem.layout, &kind.requirements),
+                capacity: self.words.amounts(&kind.capacity),
+                allocatable: self.words.amounts(&self.with_ports(&kind.allocatable)),
+                offerings: self.offerings(kind),
             })
             .collect();
+    }
+
+    /// The offerings that can be had, each with the labels its nodes have and those they lack.
+    fn offerings(&self, kind: &CloudType) -> Vec<Offering> {
+        let words = &self.words;
+        let reservations: Vec<&String> = self.reservations.keys().collect();
+        let further: BTreeSet<&str> =
+            kind.offerings.iter().flat_map(|offering| offering.labels.keys()).map(String::as_str).collect();
+        let bit = |key: &str, value: Option<&str>| {
+            let at = words.key(key)?;
+            Some((at, value.map_or(Some(Layout::ABSENT), |value| words.bit(at, value))?))
+        };
+        let open = kind.offerings.iter().filter(|offering| offering.available);
+        open.map(|offering| {
+            let held = offering.reservation.as_ref().map(|of| &of.id);
+            let labels = [
+                bit(keys::ZONE, Some(&offering.zone)),
+                bit(keys::ZONE_ID, Some(&offering.zone_id)),
+                bit(keys::CAPACITY_TYPE, Some(offering.capacity_type.as_str())),
+                bit(keys::CAPACITY_RESERVATION_ID, held.map(String::as_str)),
+            ];
+            let own = further.iter().map(|key| bit(key, offering.labels.get(*key).map(String::as_str)));
+            Offering {
+                labels: labels.into_iter().chain(own).flatten().collect(),
+                price: offering.price,
+                reservation: held.and_then(|id| reservations.binary_search(&id).ok()),
+            }
+        })
+        .collect()
     }
 
     pub(super) fn add_pools(&mut self, world: &World, numbers: &BTreeMap<*const CloudType, usize>, daemons: &[Daemon]) {
@@ -197,7 +202,7 @@ impl Interned<'_> {
 
     /// Keys that decide what is sold in a pool: types speak of them, or daemons.
     fn keys_of_types(&self, daemons: &[Daemon]) -> Vec<usize> {
-        let of_types = self.types.iter().map(|kind| &kind.requirements);
+        let of_types = self.types.iter().map(|kind| &*kind.requirements);
         let all = of_types.chain(daemons.iter().flat_map(|daemon| &daemon.needs));
         let mut keys: Vec<usize> = all.flat_map(|one| one.0.keys()).filter_map(|key| self.words.key(key)).collect();
         keys.sort_unstable();

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::hash::{Hash, Hasher};
+
 use k8s_openapi::api::core::v1::PodAffinityTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use rustc_hash::FxHashMap;
 
 use crate::selector::selects;
 use crate::world::Digest;
@@ -17,6 +20,17 @@ pub(super) struct Selects {
     /// `None`: every namespace.
     namespaces: Option<BTreeSet<String>>,
     labels: Option<LabelSelector>,
+}
+
+impl Hash for Selects {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespaces.hash(state);
+        let Some(labels) = &self.labels else { return };
+        labels.match_labels.hash(state);
+        for expression in labels.match_expressions.iter().flatten() {
+            (&expression.key, &expression.operator, &expression.values).hash(state);
+        }
+    }
 }
 
 impl Selects {
@@ -54,6 +68,16 @@ impl Selects {
         Self { labels: self.labels.filter(|labels| !is_empty(labels)), ..self }
     }
 
+    /// Labels of which whoever is meant has one, for each way to say so: pairs of `matchLabels`, one by one, and the
+    /// values of `In`.
+    fn marks(&self) -> impl Iterator<Item = Vec<Label<'_>>> {
+        let labels = self.labels.iter();
+        let pairs = labels.clone().flat_map(|labels| labels.match_labels.iter().flatten());
+        let listed = labels.flat_map(|labels| labels.match_expressions.iter().flatten()).filter(|e| e.operator == "In");
+        let pairs = pairs.map(|(key, value)| vec![(key.as_str(), value.as_str())]);
+        pairs.chain(listed.map(|e| e.values.iter().flatten().map(|value| (e.key.as_str(), value.as_str())).collect()))
+    }
+
     pub(super) fn means(&self, of: &Digest) -> bool {
         self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&of.namespace))
             && selects(self.labels.as_ref(), &of.labels)
@@ -63,4 +87,45 @@ impl Selects {
 fn is_empty(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().next().is_none()
         && selector.match_expressions.iter().flatten().next().is_none()
+}
+
+/// A label's key and value.
+type Label<'a> = (&'a str, &'a str);
+
+/// Pods by their labels: who may be meant is looked up.
+pub(super) struct ByLabel<'a> {
+    all: Vec<&'a Digest>,
+    known: FxHashMap<Label<'a>, Vec<usize>>,
+}
+
+impl<'a> ByLabel<'a> {
+    pub(super) fn new(all: Vec<&'a Digest>) -> Self {
+        let mut known: FxHashMap<Label<'a>, Vec<usize>> = FxHashMap::default();
+        for (at, of) in all.iter().enumerate() {
+            for (key, value) in &of.labels {
+                known.entry((key, value)).or_default().push(at);
+            }
+        }
+        Self { all, known }
+    }
+
+    fn with<'s>(&'s self, label: &Label<'s>) -> &'s [usize] {
+        self.known.get(label).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those whom all of these mean, ascending. O(those with the label that the fewest have).
+    pub(super) fn meant<'s>(&'s self, by: &'s [Selects]) -> Vec<usize> {
+        if by.iter().any(|selects| selects.labels.is_none()) {
+            return Vec::new();
+        }
+        let count = |labels: &Vec<_>| labels.iter().map(|label| self.with(label).len()).sum::<usize>();
+        let mut some: Vec<usize> = match by.iter().flat_map(Selects::marks).min_by_key(count) {
+            Some(labels) => labels.iter().flat_map(|label| self.with(label)).copied().collect(),
+            None => (0..self.all.len()).collect(),
+        };
+        some.sort_unstable();
+        some.dedup();
+        some.retain(|at| by.iter().all(|selects| selects.means(self.all[*at])));
+        some
+    }
 }

@@ -5,22 +5,24 @@
 //! anti-affinity) binds the pods they refuse as well: a counter counts those who refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeAffinity, PodAffinityTerm, TopologySpreadConstraint};
 use karpenter_api::labels as keys;
 use karpenter_solver::{Counter, Filter, Layout, Node, Row, Rule};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::Interned;
 use super::classes::Kind;
-use super::selectors::{Namespaces, Selects};
+use super::selectors::{ByLabel, Namespaces, Selects};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
 use crate::requirements::{Requirement, Requirements};
 use crate::world::{Digest, PodKey, PodState};
 
 /// Whom a counter counts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 enum Whom {
     /// Pods that all of these mean.
     Meant(Vec<Selects>),
@@ -37,6 +39,16 @@ pub(super) struct Told {
     filter: Option<FilterTold>,
     /// Pods that are being deleted count too: for affinities, not for spreads (as kube-scheduler has it).
     terminating: bool,
+}
+
+/// What of it has no hash in Kubernetes' types is compared alone.
+impl Hash for Told {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.whom, &self.key, self.terminating).hash(state);
+        if let Some(filter) = &self.filter {
+            (&filter.selector, &filter.keys, filter.affinity.is_some(), filter.tolerations.is_some()).hash(state);
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,14 +102,23 @@ pub(super) fn keys_of(of: &Digest) -> impl Iterator<Item = &str> {
 /// Counters by number, as they are first spoken of.
 pub(super) struct Counters<'w> {
     told: Vec<Told>,
+    /// By hash: numbers of those that have it.
+    known: FxHashMap<u64, Vec<usize>>,
     namespaces: &'w Namespaces,
 }
 
 impl Counters<'_> {
+    fn find(&self, told: &Told) -> Option<usize> {
+        let alike = self.known.get(&FxBuildHasher.hash_one(told))?;
+        alike.iter().copied().find(|at| self.told[*at] == *told)
+    }
+
     fn number(&mut self, told: Told) -> usize {
-        self.told.iter().position(|known| *known == told).unwrap_or_else(|| {
+        self.find(&told).unwrap_or_else(|| {
+            let number = self.told.len();
+            self.known.entry(FxBuildHasher.hash_one(&told)).or_default().push(number);
             self.told.push(told);
-            self.told.len() - 1
+            number
         })
     }
 
@@ -161,21 +182,28 @@ impl Counters<'_> {
         self.number(Told { whom: Whom::Meant(whom), key, filter: None, terminating: true })
     }
 
-    fn refusing(&mut self, of: &Digest, term: &PodAffinityTerm) -> usize {
+    fn refusing(&self, of: &Digest, term: &PodAffinityTerm) -> Told {
         let key = keys::normalized(&term.topology_key).to_owned();
         let whom = Whom::Refusing(Selects::of_term(of, term, self.namespaces));
-        self.number(Told { whom, key, filter: None, terminating: true })
+        Told { whom, key, filter: None, terminating: true }
     }
 
-    /// Whether a counter counts pods of this digest.
-    fn counts(&self, at: usize, of: &Digest) -> bool {
-        let told = &self.told[at];
-        match &told.whom {
-            Whom::Meant(whom) => whom.iter().all(|selects| selects.means(of)),
-            Whom::Refusing(whom) => required_anti_affinity(of).any(|term| {
-                keys::normalized(&term.topology_key) == told.key && Selects::of_term(of, term, self.namespaces) == *whom
-            }),
+    /// By digest: the counters that count its pods, ascending.
+    fn counting(&self, all: &[&Digest]) -> Vec<Vec<usize>> {
+        let by_label = ByLabel::new(all.to_vec());
+        let mut counting = vec![Vec::new(); all.len()];
+        for (at, told) in self.told.iter().enumerate() {
+            let Whom::Meant(whom) = &told.whom else { continue };
+            for of in by_label.meant(whom) {
+                counting[of].push(at);
+            }
         }
+        for (of, by) in all.iter().zip(&mut counting) {
+            by.extend(required_anti_affinity(of).filter_map(|term| self.find(&self.refusing(of, term))));
+            by.sort_unstable();
+            by.dedup();
+        }
+        counting
     }
 }
 
@@ -223,28 +251,29 @@ impl Rules {
 impl Interned<'_> {
     /// Counters of everything these kinds speak of, rules by kind, and who is counted where.
     pub(super) fn rules(&mut self, world: &World, kinds: &[Kind]) -> (Vec<Rules>, Vec<Vec<usize>>) {
-        let mut counters = Counters { told: Vec::new(), namespaces: &world.namespaces };
+        let mut counters = Counters { told: Vec::new(), known: FxHashMap::default(), namespaces: &world.namespaces };
         let mut rules: Vec<Rules> = kinds.iter().map(|kind| Rules::new(&kind.digest, &mut counters)).collect();
         add_refusals(world, &self.placing, kinds, &mut counters, &mut rules);
+        let mut domains = KnownDomains::default();
         for told in &counters.told {
-            let counter = self.counter(told);
+            let counter = self.counter(told, &mut domains);
             self.problem.counters.push(counter);
             self.counter_keys.push(told.key.clone());
         }
-        let counted_by = kinds
-            .iter()
-            .map(|kind| (0..counters.told.len()).filter(|at| counters.counts(*at, &kind.digest)).collect())
-            .collect();
+        let counted_by = counters.counting(&kinds.iter().map(|kind| &*kind.digest).collect::<Vec<_>>());
         self.count_placed(world, &counters);
         (rules, counted_by)
     }
 
-    fn counter(&self, told: &Told) -> Counter {
+    fn counter(&self, told: &Told, known: &mut KnownDomains) -> Counter {
         let key = (told.key != keys::HOSTNAME).then(|| self.words.key(&told.key)).flatten();
         let filter = told.filter.as_ref().map(|filter| self.filter(filter));
-        let domains = key.map(|key| self.domains(key, filter.as_ref())).unwrap_or_default();
-        let on_nodes = if key.is_none() { vec![0; self.nodes.len()] } else { Vec::new() };
-        Counter { key, counts: Vec::new(), open: Vec::new(), on_nodes, domains, filter }
+        let domains = key.map(|key| {
+            let same = filter.as_ref().map(|filter| (filter.rows.clone(), filter.tolerates.clone()));
+            known.entry((key, same)).or_insert_with(|| self.domains(key, filter.as_ref())).clone()
+        });
+        let domains = domains.unwrap_or_default();
+        Counter { key, counts: Vec::new(), open: Vec::new(), on_nodes: Vec::new(), domains, filter }
     }
 
     fn filter(&self, told: &FilterTold) -> Filter {
@@ -303,14 +332,28 @@ impl Interned<'_> {
 
     /// Counts the pods that have a place already.
     fn count_placed(&mut self, world: &World, counters: &Counters<'_>) {
-        let mut counted: FxHashMap<*const Digest, Vec<usize>> = FxHashMap::default();
-        for pod in world.pods.values() {
-            let Some(target) = target(world, pod).filter(|_| is_placed(world, &self.placing, pod)) else { continue };
+        if counters.told.is_empty() {
+            return;
+        }
+        let placed: Vec<(&PodState, &str)> = world
+            .pods
+            .values()
+            .filter(|pod| is_placed(world, &self.placing, pod))
+            .filter_map(|pod| Some((pod, target(world, pod)?)))
+            .collect();
+        let mut numbers: FxHashMap<*const Digest, usize> = FxHashMap::default();
+        let mut digests: Vec<&Digest> = Vec::new();
+        for (pod, _) in &placed {
+            numbers.entry(Arc::as_ptr(&pod.digest)).or_insert_with(|| {
+                digests.push(&pod.digest);
+                digests.len() - 1
+            });
+        }
+        let counting = counters.counting(&digests);
+        for (pod, target) in placed {
+            let by = numbers.get(&Arc::as_ptr(&pod.digest)).and_then(|at| counting.get(*at));
             let terminating = pod.is_terminating();
-            let by = counted
-                .entry(std::sync::Arc::as_ptr(&pod.digest))
-                .or_insert_with(|| (0..counters.told.len()).filter(|at| counters.counts(*at, &pod.digest)).collect());
-            for at in by.iter().filter(|at| !terminating || counters.told[**at].terminating) {
+            for at in by.into_iter().flatten().filter(|at| !terminating || counters.told[**at].terminating) {
                 self.count(world, *at, &counters.told[*at].key, target);
             }
         }
@@ -327,16 +370,16 @@ impl Interned<'_> {
         if filter.is_some_and(|filter| !filter.passes(layout, row, taints)) {
             return;
         }
-        let Some(key) = counter.key else { return counter.on_nodes[node] += 1 };
+        let Some(key) = counter.key else { return one_more(&mut counter.on_nodes, node) };
         match layout.single(row, key) {
             Some(bit) if filter.is_none_or(|filter| filter.surely_passes(row, taints)) => {
-                one_more(&mut counter.counts, bit);
+                one_more_in(&mut counter.counts, bit);
             }
             _ => counter
                 .domains
                 .iter()
                 .filter(|bit| layout.has(row, key, **bit))
-                .for_each(|bit| one_more(&mut counter.open, *bit)),
+                .for_each(|bit| one_more_in(&mut counter.open, *bit)),
         }
     }
 
@@ -346,21 +389,27 @@ impl Interned<'_> {
         let value = world.nodes.get(node).and_then(|node| node.label(key));
         let bit = counter.key.zip(value).and_then(|(at, value)| self.words.bit(at, value));
         if let Some(bit) = bit {
-            one_more(&mut counter.counts, bit);
+            one_more_in(&mut counter.counts, bit);
         }
     }
 }
 
 /// Labels that are not there, and values that nobody speaks of, are no domains.
-fn one_more(counts: &mut Vec<u32>, bit: usize) {
-    if bit < Layout::FIRST {
-        return;
+fn one_more_in(domains: &mut Vec<u32>, bit: usize) {
+    if bit >= Layout::FIRST {
+        one_more(domains, bit);
     }
-    if counts.len() <= bit {
-        counts.resize(bit + 1, 0);
-    }
-    counts[bit] += 1;
 }
+
+fn one_more(counts: &mut Vec<u32>, at: usize) {
+    if counts.len() <= at {
+        counts.resize(at + 1, 0);
+    }
+    counts[at] += 1;
+}
+
+/// Domains by key and filter: most counters ask for the same.
+type KnownDomains = FxHashMap<(usize, Option<(Vec<Row>, Vec<bool>)>), Vec<usize>>;
 
 /// Topology keys by which pods that have a place refuse others.
 pub(super) fn keys_of_refusals<'w>(
@@ -384,24 +433,18 @@ fn add_refusals(
 ) {
     let running = world.pods.values().filter(|pod| is_placed(world, placing, pod)).map(|pod| &pod.digest);
     let refusing = running.chain(kinds.iter().map(|kind| &kind.digest)).filter(|of| of.affinity.is_some());
-    let mut seen: Vec<*const Digest> = Vec::new();
-    for of in refusing {
-        let pointer = std::sync::Arc::as_ptr(of);
-        if seen.contains(&pointer) {
-            continue;
-        }
-        seen.push(pointer);
+    let by_label = ByLabel::new(kinds.iter().map(|kind| &*kind.digest).collect());
+    let (mut seen, mut numbers) = (FxHashSet::default(), FxHashSet::default());
+    for of in refusing.filter(|of| seen.insert(Arc::as_ptr(of))) {
         for term in required_anti_affinity(of) {
-            let whom = Selects::of_term(of, term, counters.namespaces);
-            let bound: Vec<usize> = (0..kinds.len()).filter(|at| whom.means(&kinds[*at].digest)).collect();
+            let bound = by_label.meant(&[Selects::of_term(of, term, counters.namespaces)]);
             if bound.is_empty() {
                 continue;
             }
-            let counter = counters.refusing(of, term);
-            for at in bound {
-                let rule = Rule::Apart { counter };
-                if !rules[at].hard.contains(&rule) {
-                    rules[at].also(rule);
+            let counter = counters.number(counters.refusing(of, term));
+            if numbers.insert(counter) {
+                for at in bound {
+                    rules[at].also(Rule::Apart { counter });
                 }
             }
         }
