@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use karpenter_aws::call::Call;
-use karpenter_aws::{Aws, AwsSettings};
+use karpenter_aws::{Aws, AwsSettings, KubernetesFacts};
 use karpenter_core::{Action, Deed, Failure, Kind, KubeWrite, Observation, Settings};
 use karpenter_driver::{Event, Machine};
 
@@ -86,6 +86,8 @@ impl Sim {
         controller.streams.clear();
         controller.due = None;
         told!(self, "controller starts");
+        let facts = KubernetesFacts { version: "1.36".to_owned(), dns: None };
+        self.hear(Event::KubernetesSeen(facts));
         for kind in Kind::ALL {
             let later = self.controller.dice.between(20, 800);
             self.agenda.at(self.now + later, Due::Relist(kind, self.controller.epoch));

@@ -40,13 +40,14 @@ pub(crate) const EPOCH_MS: i64 = 1_767_225_600_000;
 
 /// A report on one line.
 pub(crate) fn report_line(report: &karpenter_aws::report::Report) -> String {
-    use karpenter_aws::report::Report;
+    use karpenter_aws::report::{FleetInstance, Report};
     match report {
         _ if report.error().is_some() => report.error().map(ToString::to_string).unwrap_or_default(),
-        Report::Launch { result: Ok(fleet), .. } => match fleet.instances.first() {
-            Some(one) => format!("{} {} {}", one.id, one.instance_type, one.zone),
-            None => format!("no instance, {} errors", fleet.errors.len()),
-        },
+        Report::Launch { result: Ok(fleet), .. } => {
+            let told = |one: &FleetInstance| format!("{} {} {}", one.id, one.instance_type, one.zone);
+            let all: Vec<String> = fleet.instances.iter().map(told).collect();
+            format!("[{}], {} errors", all.join(", "), fleet.errors.len())
+        }
         Report::Find { result: Ok(found), .. } => {
             let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
             format!("found {ids:?}")

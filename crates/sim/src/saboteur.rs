@@ -1,7 +1,7 @@
 //! Deliberate bugs: what the machine hears, or what it does, is altered. If the invariants are worth something, each is
 //! found.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use karpenter_api::{conditions, labels as keys, taints};
 use karpenter_aws::call::Call;
@@ -10,6 +10,7 @@ use karpenter_core::action::WriteKind;
 use karpenter_core::{Action, ActionKey, Change, Deed, KubeWrite, Object, Observation, Part};
 use karpenter_driver::{Event, Written};
 
+use crate::checks::owners::token;
 use crate::dice::Dice;
 
 macro_rules! mutations {
@@ -52,13 +53,13 @@ pub(crate) struct Saboteur {
     mutation: Option<Mutation>,
     count: u64,
     dice: Dice,
-    /// Provider ids by claim UID.
-    owned: BTreeMap<String, String>,
+    /// Launches that there are NodeClaims of.
+    owned: BTreeSet<String>,
 }
 
 impl Saboteur {
     pub(crate) fn new(mutation: Option<Mutation>, seed: u64) -> Self {
-        Self { mutation, count: 0, dice: Dice::of(seed, "saboteur"), owned: BTreeMap::new() }
+        Self { mutation, count: 0, dice: Dice::of(seed, "saboteur"), owned: BTreeSet::new() }
     }
 
     fn is(&self, mutation: Mutation) -> bool {
@@ -96,7 +97,7 @@ impl Saboteur {
             (Report::Terminate { result, .. }, Mutation::BelieveGone) => *result = Ok(false),
             (Report::Launch { result: Err(error), .. }, Mutation::TakeUnknownForFailed) => error.uncertain = false,
             (Report::Instances { result: Ok(all), .. }, Mutation::LeaveOrphans) => {
-                all.retain(|one| one.tags.get(keys::TAG_NODECLAIM_UID).is_some_and(|uid| self.owned.contains_key(uid)));
+                all.retain(|one| one.tags.get(keys::TAG_LAUNCH).is_some_and(|token| self.owned.contains(token)));
             }
             _ => {}
         }
@@ -120,8 +121,7 @@ impl Saboteur {
                 }
             }
             (Object::NodeClaim(claim), Mutation::LeaveOrphans) => {
-                let uid = claim.metadata.uid.clone().unwrap_or_default();
-                self.owned.insert(uid, String::new());
+                self.owned.insert(token(claim).to_owned());
             }
             _ => {}
         }

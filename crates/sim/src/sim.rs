@@ -237,6 +237,7 @@ impl Sim {
                 self.claim_removed(claim);
                 self.collect_soon();
             }
+            Item::Core(Object::NodeClaim(claim)) => self.claim_changed(claim),
             Item::Core(Object::NodePool(_)) if changed.deleted => self.collect_soon(),
             _ => {}
         }

@@ -179,8 +179,11 @@ impl Sim {
     fn launched(&mut self, id: &str) {
         self.checks.figures.launches += 1;
         let Some(instance) = self.cloud.instances.get(id).cloned() else { return };
-        let claim =
-            self.api.claims.get(&instance.claim).filter(|c| c.metadata.uid.as_ref() == Some(&instance.claim_uid));
+        let is_it = |of: &&karpenter_aws::call::ClaimRef| {
+            self.api.claims.get(&of.name).is_some_and(|claim| claim.metadata.uid.as_ref() == Some(&of.uid))
+        };
+        // The claims of a launch are alike.
+        let claim = instance.claims.iter().find(is_it).and_then(|of| self.api.claims.get(&of.name));
         if let Some(claim) = claim {
             let taints = claim.spec.taints.iter().chain(&claim.spec.startup_taints).flatten();
             let registration = Registration {
@@ -188,37 +191,25 @@ impl Sim {
                 taints: taints.filter_map(|taint| serde_json::to_value(taint).ok()).collect(),
             };
             self.launched.insert(id.to_owned(), registration);
-        } else {
-            self.agenda.at(self.now + ORPHAN_WITHIN, Due::Orphan(id.to_owned()));
         }
+        self.agenda.at(self.now + ORPHAN_WITHIN, Due::Orphan(id.to_owned()));
         let later = self.dice.between(2 * SECOND, 10 * SECOND);
         self.agenda.at(self.now + later, Due::InstanceRuns(id.to_owned()));
-        let twin = self
-            .cloud
-            .instances
-            .values()
-            .find(|other| other.id != id && other.state.is_up() && cloud::owner(other) == instance.claim_uid);
-        if let Some(twin) = twin.map(|twin| twin.id.clone()) {
-            let what = format!("{} has the instances {twin} and {id}", instance.claim);
-            self.broke(Invariant::OneInstancePerClaim, what, vec![instance.claim.clone(), twin, id.to_owned()]);
-        }
-        self.check_limits(&instance.claim);
+        self.check_twins(id);
+        self.check_limits(id);
     }
 
     /// Instances of claims that stay, against the limits of their pool.
-    fn check_limits(&mut self, claim: &str) {
+    fn check_limits(&mut self, id: &str) {
         let pool_of =
             |claim: &NodeClaim| claim.metadata.labels.as_ref().and_then(|all| all.get(keys::NODEPOOL)).cloned();
-        let Some(pool) = self.api.claims.get(claim).and_then(pool_of) else { return };
+        let owners = self.owners();
+        let Some(pool) = owners.get(id).and_then(|claim| pool_of(claim)) else { return };
         let Some(limits) = self.api.pools.get(&pool).and_then(|pool| pool.spec.limits.clone()) else { return };
         let (mut cpu, mut nodes) = (0, 0);
-        for instance in self.cloud.instances.values().filter(|one| one.state.is_up()) {
-            let stays = self.api.claims.get(&instance.claim).is_some_and(|claim| {
-                claim.metadata.uid.as_deref() == Some(&instance.claim_uid)
-                    && claim.metadata.deletion_timestamp.is_none()
-                    && pool_of(claim).as_deref() == Some(&pool)
-            });
-            if stays {
+        for (id, claim) in owners {
+            let stays = claim.metadata.deletion_timestamp.is_none() && pool_of(claim).as_deref() == Some(&pool);
+            if let Some(instance) = self.cloud.instances.get(id).filter(|_| stays) {
                 cpu += catalogue::shape(&instance.kind).map_or(0, |shape| shape.vcpus);
                 nodes += 1;
             }
@@ -227,7 +218,7 @@ impl Sim {
             let limit = limits.get(resource).and_then(|limit| limit.to_string().parse::<i64>().ok());
             if let Some(limit) = limit.filter(|limit| used > *limit) {
                 let what = format!("NodePool {pool} has {used} {resource}, its limit is {limit}");
-                self.broke(Invariant::LimitsKept, what, vec![claim.to_owned()]);
+                self.broke(Invariant::LimitsKept, what, vec![id.to_owned()]);
             }
         }
     }
@@ -261,42 +252,6 @@ impl Sim {
             let what = format!("the instance {id} of {name} ends with {} pods on it, {pod} among them", left.len());
             let subjects = vec![id.to_owned(), name.clone(), pod.clone()];
             self.broke(Invariant::DrainedFirst, what, subjects);
-        }
-    }
-
-    /// A NodeClaim is gone from the API server.
-    pub(crate) fn claim_removed(&mut self, claim: &NodeClaim) {
-        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
-        let name = claim.metadata.name.clone().unwrap_or_default();
-        let mut left = Vec::new();
-        for instance in self.cloud.instances.values().filter(|one| one.claim_uid == uid && one.state.is_up()) {
-            left.push((instance.id.clone(), instance.age(self.now)));
-        }
-        for (id, age) in left {
-            if age > MINUTE {
-                let what = format!("NodeClaim {name} is gone and its instance {id} runs");
-                self.broke(Invariant::FinalizerHeld, what, vec![name.clone(), id.clone()]);
-            }
-            // A look-up that comes too soon after a launch does not find it.
-            self.agenda.at(self.now + ORPHAN_WITHIN, Due::Orphan(id));
-        }
-    }
-
-    pub(crate) fn check_orphan(&mut self, id: &str) {
-        let Some(instance) = self.cloud.instances.get(id).filter(|one| one.state.is_up()) else { return };
-        let owned = self
-            .api
-            .claims
-            .get(&instance.claim)
-            .is_some_and(|claim| claim.metadata.uid.as_deref() == Some(&instance.claim_uid));
-        if !owned {
-            let what = format!(
-                "{id} runs although NodeClaim {} has been gone for {} s",
-                instance.claim,
-                ORPHAN_WITHIN / SECOND
-            );
-            let subjects = vec![id.to_owned(), instance.claim.clone()];
-            self.broke(Invariant::OrphansEnd, what, subjects);
         }
     }
 }

@@ -128,7 +128,7 @@ impl Sim {
         if kept > self.cloud.instances.len() + 16 {
             wrong.push(format!("{kept} ending instances are remembered"));
         }
-        for pod in world.nominated.keys().chain(world.unschedulable.keys()) {
+        for pod in world.nominated.iter().map(|(pod, _)| pod).chain(world.unschedulable.keys()) {
             if !self.cluster.pods.contains_key(&pod.name) {
                 wrong.push(format!("a place is kept for {pod}, which is gone"));
             }
@@ -146,7 +146,8 @@ impl Sim {
         let up: Vec<String> =
             self.cloud.instances.values().filter(|one| one.state.is_up()).map(|one| one.id.clone()).collect();
         let classes: Vec<String> = self.api.classes.keys().cloned().collect();
-        for (what, left) in [("NodeClaim", claims), ("Node", nodes), ("instance", up), ("EC2NodeClass", classes)] {
+        let templates: Vec<String> = self.cloud.templates.iter().cloned().collect();
+        for (what, left) in [("NodeClaim", claims), ("Node", nodes), ("instance", up), ("EC2NodeClass", classes), ("launch template", templates)] {
             if let Some(first) = left.first() {
                 let what = format!("{} of {what} are left, {first} among them", left.len());
                 self.broke(Invariant::FinalizersGo, what, vec![first.clone()]);

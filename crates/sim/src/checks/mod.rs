@@ -3,6 +3,7 @@
 
 mod actions;
 mod ends;
+pub(crate) mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -99,6 +100,7 @@ pub(crate) struct Checks {
     pub(crate) marked: BTreeSet<String>,
     /// When a pod was bound.
     pub(crate) bound: BTreeMap<String, Ms>,
+    owners: owners::Owners,
 }
 
 impl Sim {

@@ -31,6 +31,7 @@ pub(crate) fn types() -> Vec<InstanceTypeInfo> {
                     ipv4_per_interface: addresses,
                     default_card: 0,
                     cards: vec![NetworkCard { index: 0, maximum_interfaces: interfaces }],
+                    ena: true,
                     efa_maximum_interfaces: None,
                 },
                 zones: ZONES.iter().map(|zone| (*zone).to_owned()).collect(),

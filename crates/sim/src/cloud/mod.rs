@@ -5,8 +5,7 @@ pub(crate) mod catalogue;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use karpenter_api::labels as keys;
-use karpenter_aws::call::{Call, Launch, Override};
+use karpenter_aws::call::{Call, ClaimRef, Filters, FleetConfig, Launch, Override};
 use karpenter_aws::report::{CallError, Cluster, Fleet, FleetError, FleetInstance, Images, InstanceInfo, Report};
 
 use crate::agenda::{MINUTE, Ms, SECOND};
@@ -50,13 +49,27 @@ pub(crate) struct Instance {
     launched: Ms,
     /// Before this, lists do not show it and a termination does not find it.
     visible: Ms,
-    pub(crate) claim: String,
-    pub(crate) claim_uid: String,
+    /// The launch it is of.
+    pub(crate) token: String,
+    /// Whose launch it was.
+    pub(crate) claims: Vec<ClaimRef>,
 }
 
 impl Instance {
     pub(crate) fn age(&self, now: Ms) -> Ms {
         now - self.launched
+    }
+
+    /// EC2's filters by tag and by state; `*` stands for any value.
+    fn matches(&self, filters: &Filters) -> bool {
+        filters.iter().all(|(name, values)| {
+            let found = match name.strip_prefix("tag:") {
+                Some(key) => self.tags.get(key).map(String::as_str),
+                None if name == "instance-state-name" => Some(self.state.word()),
+                None => None,
+            };
+            found.is_some_and(|found| values.iter().any(|value| value == "*" || value == found))
+        })
     }
 
     pub(crate) fn provider_id(&self) -> String {
@@ -82,6 +95,8 @@ pub(crate) struct Cloud {
     tokens: BTreeMap<String, (String, Fleet)>,
     /// Offerings without capacity.
     pub(crate) dry: BTreeSet<OfferingKey>,
+    /// Names of the launch templates there are.
+    pub(crate) templates: BTreeSet<String>,
     numbers: u64,
     dice: Dice,
 }
@@ -92,6 +107,7 @@ impl Cloud {
             instances: BTreeMap::new(),
             tokens: BTreeMap::new(),
             dry: BTreeSet::new(),
+            templates: BTreeSet::new(),
             numbers: 0,
             dice: Dice::of(seed, "cloud"),
         }
@@ -117,28 +133,30 @@ impl Cloud {
         let report = match call {
             Call::Launch(launch) => {
                 let result = self.launch(launch, faults, now, &mut deeds);
-                Report::Launch {
-                    claim: launch.claim.clone(),
-                    claim_uid: launch.claim_uid.clone(),
-                    knowledge: launch.knowledge.clone(),
-                    spot: launch.spot,
-                    result,
-                }
+                Report::Launch { launch: launch.clone(), result }
             }
-            Call::Find { claim, claim_uid, .. } => {
-                let mine = |one: &&Instance| one.claim_uid == *claim_uid && one.state != State::Terminated;
-                let found = self.instances.values().filter(mine).filter(|one| one.visible <= now);
-                let result = Ok(found.map(info).collect());
-                Report::Find { claim: claim.clone(), claim_uid: claim_uid.clone(), result }
+            Call::Find(find) => Report::Find { find: find.clone(), result: Ok(self.listed(&find.filters, now)) },
+            Call::Tag { instance_id, tags } => {
+                let result = self.tag(instance_id, tags, now);
+                Report::Tagged { instance_id: instance_id.clone(), tags: tags.clone(), result }
+            }
+            Call::LaunchTemplates { .. } => {
+                Report::LaunchTemplates { result: Ok(self.templates.iter().cloned().collect()) }
+            }
+            Call::DeleteLaunchTemplate { name } => {
+                self.templates.remove(name);
+                Report::LaunchTemplateDeleted { name: name.clone(), result: Ok(()) }
+            }
+            Call::DeleteClassResources { class, .. } => {
+                self.templates.clear();
+                Report::ClassResourcesDeleted { class: class.clone(), result: Ok(()) }
             }
             Call::Terminate { provider_id, instance_id } => {
                 let result = Ok(self.terminate(instance_id, now, &mut deeds));
                 Report::Terminate { provider_id: provider_id.clone(), result }
             }
-            Call::Instances { .. } => {
-                let seen = |one: &&Instance| one.state != State::Terminated && one.visible <= now;
-                let all = self.instances.values().filter(seen).map(info).collect();
-                Report::Instances { asked_at: clock, result: Ok(all) }
+            Call::Instances { filters } => {
+                Report::Instances { asked_at: clock, result: Ok(self.listed(filters, now)) }
             }
             Call::InstanceTypes => Report::InstanceTypes { result: Ok(catalogue::types()) },
             Call::OnDemandPrices => Report::OnDemandPrices { result: Ok(catalogue::on_demand()) },
@@ -146,6 +164,18 @@ impl Cloud {
             other => described(other),
         };
         (report, deeds)
+    }
+
+    fn listed(&self, filters: &Filters, now: Ms) -> Vec<InstanceInfo> {
+        self.instances.values().filter(|one| one.visible <= now && one.matches(filters)).map(info).collect()
+    }
+
+    fn tag(&mut self, id: &str, tags: &BTreeMap<String, String>, now: Ms) -> Result<(), CallError> {
+        let Some(one) = self.instances.get_mut(id).filter(|one| one.visible <= now) else {
+            return Err(error("CreateTags", "InvalidInstanceID.NotFound", false));
+        };
+        one.tags.extend(tags.clone());
+        Ok(())
     }
 
     fn spot_prices(&mut self) -> BTreeMap<(String, String), f64> {
@@ -160,7 +190,9 @@ impl Cloud {
     }
 
     fn launch(&mut self, launch: &Launch, faults: &Faults, now: Ms, deeds: &mut Deeds) -> Result<Fleet, CallError> {
-        let asked = format!("{:?} {:?} {:?}", launch.configs, launch.tags, launch.spot);
+        let templates = launch.configs.iter().map(|config| config.template.name.clone());
+        self.templates.extend(templates);
+        let asked = format!("{:?} {:?} {:?} {}", launch.configs, launch.tags, launch.spot, launch.target);
         if let Some((before, answer)) = self.tokens.get(&launch.client_token) {
             return if *before == asked {
                 Ok(answer.clone())
@@ -169,51 +201,58 @@ impl Cloud {
             };
         }
         let mut fleet = Fleet::default();
-        let mut choices: Vec<(&str, &Override)> = Vec::new();
+        let mut choices: Vec<(&FleetConfig, &Override)> = Vec::new();
         for config in &launch.configs {
-            choices.extend(config.overrides.iter().map(|one| (config.template.image_id.as_str(), one)));
+            choices.extend(config.overrides.iter().map(|one| (config, one)));
         }
         choices.sort_by(|a, b| price(a.1).total_cmp(&price(b.1)));
-        for (image, one) in choices {
+        let mut left = launch.target;
+        for (config, one) in choices {
             let key = (launch.spot, one.instance_type.clone(), one.zone.clone());
-            if self.dry.contains(&key) || self.dice.chance(faults.no_capacity) {
-                fleet.errors.push(FleetError {
-                    code: "InsufficientInstanceCapacity".to_owned(),
-                    message: "there is no capacity".to_owned(),
-                    instance_type: one.instance_type.clone(),
-                    zone: one.zone.clone(),
-                    subnet_id: one.subnet_id.clone(),
-                    spot: launch.spot,
-                });
-                continue;
+            // What an offering has may be less than the whole fleet.
+            while left > 0 && !self.dry.contains(&key) && !self.dice.chance(faults.no_capacity) {
+                left -= 1;
+                let bought = self.buy(launch, config, one, faults, now);
+                deeds.launched.push(bought.id.clone());
+                fleet.instances.push(bought);
             }
-            let bought = self.buy(launch, image, one, faults, now);
-            deeds.launched.push(bought.id.clone());
-            fleet.instances.push(bought);
-            break;
+            if left == 0 {
+                break;
+            }
+            fleet.errors.push(FleetError {
+                code: "InsufficientInstanceCapacity".to_owned(),
+                message: "there is no capacity".to_owned(),
+                instance_type: one.instance_type.clone(),
+                zone: one.zone.clone(),
+                subnet_id: one.subnet_id.clone(),
+                spot: launch.spot,
+            });
         }
         self.tokens.insert(launch.client_token.clone(), (asked, fleet.clone()));
         Ok(fleet)
     }
 
-    fn buy(&mut self, launch: &Launch, image: &str, one: &Override, faults: &Faults, now: Ms) -> FleetInstance {
+    fn buy(&mut self, launch: &Launch, of: &FleetConfig, one: &Override, faults: &Faults, now: Ms) -> FleetInstance {
         self.numbers += 1;
         let id = format!("i-{:05}", self.numbers);
         let lag = if self.dice.chance(faults.ec2_lag) { self.dice.between(SECOND, 20 * SECOND) } else { 0 };
+        let image = of.template.image_id.clone();
+        let mut tags = of.template.tags.clone();
+        tags.extend(launch.tags.clone());
         self.instances.insert(
             id.clone(),
             Instance {
                 id: id.clone(),
                 kind: one.instance_type.clone(),
                 zone: one.zone.clone(),
-                image: image.to_owned(),
+                image: image.clone(),
                 spot: launch.spot,
                 state: State::Pending,
-                tags: launch.tags.clone(),
+                tags,
                 launched: now,
                 visible: now + lag,
-                claim: launch.claim.clone(),
-                claim_uid: launch.claim_uid.clone(),
+                token: launch.token.clone(),
+                claims: launch.claims.clone(),
             },
         );
         FleetInstance {
@@ -221,7 +260,7 @@ impl Cloud {
             instance_type: one.instance_type.clone(),
             zone: one.zone.clone(),
             subnet_id: one.subnet_id.clone(),
-            image_id: image.to_owned(),
+            image_id: image,
             spot: launch.spot,
         }
     }
@@ -279,11 +318,11 @@ fn described(call: &Call) -> Report {
         Call::Reservations { class, generation, .. } => {
             Report::Reservations { class: class.clone(), generation: *generation, result: Ok(Vec::new()) }
         }
-        Call::DeleteClassResources { class, .. } => {
-            Report::ClassResourcesDeleted { class: class.clone(), result: Ok(()) }
-        }
+        Call::ZonalShifts { .. } => Report::ZonalShifts { result: Ok(Vec::new()) },
         _ => Report::Cluster {
             result: Ok(Cluster {
+                arn: "arn:aws:eks:us-west-2:000000000000:cluster/sim".to_owned(),
+                dns: None,
                 endpoint: "https://sim.example.com".to_owned(),
                 certificate_authority: "c2lt".to_owned(),
                 service_ipv4_cidr: Some("10.100.0.0/16".to_owned()),
@@ -297,16 +336,16 @@ fn described(call: &Call) -> Report {
 /// The report of a call that failed.
 pub(crate) fn failed(call: &Call, error: CallError) -> Report {
     match call {
-        Call::Launch(launch) => Report::Launch {
-            claim: launch.claim.clone(),
-            claim_uid: launch.claim_uid.clone(),
-            knowledge: launch.knowledge.clone(),
-            spot: launch.spot,
-            result: Err(error),
-        },
-        Call::Find { claim, claim_uid, .. } => {
-            Report::Find { claim: claim.clone(), claim_uid: claim_uid.clone(), result: Err(error) }
+        Call::Launch(launch) => Report::Launch { launch: launch.clone(), result: Err(error) },
+        Call::Find(find) => Report::Find { find: find.clone(), result: Err(error) },
+        Call::Tag { instance_id, tags } => {
+            Report::Tagged { instance_id: instance_id.clone(), tags: tags.clone(), result: Err(error) }
         }
+        Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Err(error) },
+        Call::DeleteLaunchTemplate { name } => {
+            Report::LaunchTemplateDeleted { name: name.clone(), result: Err(error) }
+        }
+        Call::ZonalShifts { .. } => Report::ZonalShifts { result: Err(error) },
         Call::Terminate { provider_id, .. } => {
             Report::Terminate { provider_id: provider_id.clone(), result: Err(error) }
         }
@@ -364,6 +403,7 @@ fn info(one: &Instance) -> InstanceInfo {
         image_id: one.image.clone(),
         subnet_id: String::new(),
         spot: one.spot,
+        reservation: None,
         state: one.state.word().to_owned(),
         launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
         tags: one.tags.clone(),
@@ -375,20 +415,22 @@ pub(crate) fn brief(call: &Call) -> String {
     match call {
         Call::Launch(launch) => {
             format!(
-                "launch {} token {} {}",
-                launch.claim,
+                "launch {} of {} token {} for {} {}",
+                launch.target,
+                launch.token,
                 launch.client_token,
+                names(&launch.claims),
                 if launch.spot { "spot" } else { "on-demand" }
             )
         }
-        Call::Find { claim, .. } => format!("find {claim}"),
+        Call::Find(find) => format!("find {} for {}", find.token, names(&find.claims)),
+        Call::Tag { instance_id, .. } => format!("tag {instance_id}"),
         Call::Terminate { instance_id, .. } => format!("terminate {instance_id}"),
         Call::Instances { .. } => "list instances".to_owned(),
         other => format!("{other:?}").chars().take_while(char::is_ascii_alphanumeric).collect(),
     }
 }
 
-/// The claim an instance says it is for.
-pub(crate) fn owner(one: &Instance) -> &str {
-    one.tags.get(keys::TAG_NODECLAIM_UID).map_or("", String::as_str)
+fn names(claims: &[ClaimRef]) -> String {
+    claims.iter().map(|claim| claim.name.as_str()).collect::<Vec<_>>().join(",")
 }
