@@ -324,7 +324,7 @@ impl Sim {
         if times_out && dice.chance(5_000) {
             return (timeout(), late);
         }
-        let clock = self.clock();
+        let clock = self.controller_clock();
         let (report, deeds) = self.cloud.answer(call, &self.faults, self.now, clock);
         self.called(call, &deeds);
         if times_out { (timeout(), late) } else { (report, slow) }
@@ -343,11 +343,26 @@ fn brief(write: &KubeWrite) -> String {
     match write {
         KubeWrite::Create { object, .. } => format!("create {object}"),
         KubeWrite::Patch { object, part, patch } => {
-            let text = karpenter_core::observation::brief(patch);
-            format!("patch {object} {part:?} {}", text.chars().take(160).collect::<String>())
+            let mut patch = patch.clone();
+            if let Some(meta) = patch.get_mut("metadata").and_then(|meta| meta.as_object_mut()) {
+                meta.remove("resourceVersion");
+            }
+            if let Some(list) = patch.pointer_mut("/status/conditions") {
+                *list = list.as_array().into_iter().flatten().map(condition).collect();
+            }
+            format!("patch {object} {part:?} {}", patch.to_string().chars().take(600).collect::<String>())
         }
         KubeWrite::Delete { object, grace_period_seconds } => format!("delete {object} grace {grace_period_seconds:?}"),
         KubeWrite::Evict { object } => format!("evict {object}"),
+    }
+}
+
+/// `Type=Status`, and why where it is not True.
+fn condition(of: &serde_json::Value) -> String {
+    let text = |key: &str| of.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    match text("status") {
+        "True" => format!("{}=True", text("type")),
+        status => format!("{}={status} {} {}", text("type"), text("reason"), text("message")),
     }
 }
 

@@ -73,7 +73,11 @@ impl Api {
         merge(&mut after, &subset(patch, part));
         if let (Some(known), Some(meta)) = (before.get("metadata"), after.get_mut("metadata")) {
             for fixed in ["uid", "creationTimestamp", "deletionTimestamp", "generation", "resourceVersion", "name"] {
-                meta[fixed] = known[fixed].clone();
+                match (known.get(fixed), meta.as_object_mut()) {
+                    (Some(value), _) => meta[fixed] = value.clone(),
+                    (None, Some(meta)) => drop(meta.remove(fixed)),
+                    (None, None) => {}
+                }
             }
             if known["deletionTimestamp"].is_object() || known["deletionTimestamp"].is_string() {
                 let had = |finalizer: &Value| known["finalizers"].as_array().is_some_and(|all| all.contains(finalizer));

@@ -147,7 +147,13 @@ impl Sim {
             self.cloud.instances.values().filter(|one| one.state.is_up()).map(|one| one.id.clone()).collect();
         let classes: Vec<String> = self.api.classes.keys().cloned().collect();
         let templates: Vec<String> = self.cloud.templates.iter().cloned().collect();
-        for (what, left) in [("NodeClaim", claims), ("Node", nodes), ("instance", up), ("EC2NodeClass", classes), ("launch template", templates)] {
+        for (what, left) in [
+            ("NodeClaim", claims),
+            ("Node", nodes),
+            ("instance", up),
+            ("EC2NodeClass", classes),
+            ("launch template", templates),
+        ] {
             if let Some(first) = left.first() {
                 let what = format!("{} of {what} are left, {first} among them", left.len());
                 self.broke(Invariant::FinalizersGo, what, vec![first.clone()]);

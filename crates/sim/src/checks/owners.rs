@@ -65,7 +65,8 @@ impl Sim {
         let owners = self.owners();
         let of_launch = self.cloud.instances.values().filter(|one| one.token == token && one.state.is_up());
         let unowned = of_launch.filter(|one| !owners.contains_key(one.id.as_str())).count();
-        let there: BTreeSet<&str> = self.api.claims.values().filter_map(|claim| claim.metadata.uid.as_deref()).collect();
+        let there: BTreeSet<&str> =
+            self.api.claims.values().filter_map(|claim| claim.metadata.uid.as_deref()).collect();
         let ever = self.checks.owners.claims.get(&token);
         let gone = ever.into_iter().flatten().filter(|uid| !there.contains(uid.as_str())).count();
         if unowned > gone {

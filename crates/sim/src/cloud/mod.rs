@@ -155,9 +155,7 @@ impl Cloud {
                 let result = Ok(self.terminate(instance_id, now, &mut deeds));
                 Report::Terminate { provider_id: provider_id.clone(), result }
             }
-            Call::Instances { filters } => {
-                Report::Instances { asked_at: clock, result: Ok(self.listed(filters, now)) }
-            }
+            Call::Instances { filters } => Report::Instances { asked_at: clock, result: Ok(self.listed(filters, now)) },
             Call::InstanceTypes => Report::InstanceTypes { result: Ok(catalogue::types()) },
             Call::OnDemandPrices => Report::OnDemandPrices { result: Ok(catalogue::on_demand()) },
             Call::SpotPrices => Report::SpotPrices { result: Ok(self.spot_prices()) },
@@ -342,9 +340,7 @@ pub(crate) fn failed(call: &Call, error: CallError) -> Report {
             Report::Tagged { instance_id: instance_id.clone(), tags: tags.clone(), result: Err(error) }
         }
         Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Err(error) },
-        Call::DeleteLaunchTemplate { name } => {
-            Report::LaunchTemplateDeleted { name: name.clone(), result: Err(error) }
-        }
+        Call::DeleteLaunchTemplate { name } => Report::LaunchTemplateDeleted { name: name.clone(), result: Err(error) },
         Call::ZonalShifts { .. } => Report::ZonalShifts { result: Err(error) },
         Call::Terminate { provider_id, .. } => {
             Report::Terminate { provider_id: provider_id.clone(), result: Err(error) }
