@@ -1,5 +1,7 @@
 //! Every setting of Karpenter's, by environment and by flag, as the binary takes it.
 
+#![cfg(test)]
+
 use std::process::{Command, Output};
 
 /// name, flag, type, default, source, meaning
@@ -28,7 +30,7 @@ fn karpenter(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_karpenter"));
     // Nothing is reached: settings are judged before anything is started.
     command.env_clear().env("KUBECONFIG", "/nonexistent").envs(environment.iter().copied()).args(arguments);
-    command.output().unwrap()
+    command.output().expect("the binary starts")
 }
 
 fn told(output: &Output) -> String {
@@ -39,7 +41,7 @@ fn told(output: &Output) -> String {
 fn help_of(help: &str, flag: &str) -> String {
     let mut lines = help.lines().skip_while(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        !words.first().is_some_and(|first| first.split(['[', '=']).next() == Some(&format!("--{flag}")))
+        words.first().is_none_or(|first| first.split(['[', '=']).next() != Some(&format!("--{flag}")))
     });
     let first = lines.next().unwrap_or_default().to_owned();
     let rest = lines.take_while(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>();
@@ -71,7 +73,7 @@ fn malformed(setting: &Setting) -> Option<&'static str> {
         "string(b64)" => "-----BEGIN",
         "yaml/json" => "{",
         "string" | "env" => return None,
-        other => panic!("{}: no such type: {other}", setting.env),
+        other => unreachable!("{}: no such type: {other}", setting.env),
     })
 }
 

@@ -73,7 +73,7 @@ pub(super) fn url(text: &str) -> Result<String, String> {
 pub(super) fn base64(text: &str) -> Result<String, String> {
     let unpadded = text.trim_end_matches('=');
     let known = unpadded.chars().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '/');
-    if known && text.len() % 4 == 0 && text.len() - unpadded.len() <= 2 {
+    if known && text.len().is_multiple_of(4) && text.len() - unpadded.len() <= 2 {
         return Ok(text.to_owned());
     }
     let start: String = text.chars().take(40).collect();

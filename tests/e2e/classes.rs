@@ -17,9 +17,9 @@ use crate::stage::{SOON, Stage};
 
 /// Name → type that its pool asks for.
 const CLASSES: [(&str, &str); 5] = [
-    ("al2023", "m5.large"),
+    ("al2023", "m7i.large"),
     ("al2", "m5.large"),
-    ("bottlerocket", "m5d.large"),
+    ("bottlerocket", "c6id.32xlarge"),
     ("windows", "m5.large"),
     ("custom", "m6g.large"),
 ];

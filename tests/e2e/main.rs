@@ -10,6 +10,7 @@ mod crash;
 mod crds;
 mod deletion;
 mod draining;
+mod drift;
 mod faults;
 mod given_up;
 mod launch;

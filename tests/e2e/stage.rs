@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use karpenter_api::conditions::Condition;
+use karpenter_api::labels::NODEPOOL;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool};
+use karpenter_core::resources::{MEMORY, amount};
 use karpenter_harness::{Aws, Cluster, Controller, Environment, Instance, Parts, Request, Seen, until};
-use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -235,11 +238,18 @@ impl Stage {
         .await
     }
 
-    /// The status of a NodePool says that it has so many nodes.
+    /// The status of a NodePool says that it has so many nodes, and the memory of those that have joined. Counters are
+    /// written every few seconds only, so a controller that rests may have some to write.
     pub(crate) async fn pool_counts(&self, name: &str, nodes: i64) -> anyhow::Result<()> {
         self.until(&format!("{name} counts {nodes} nodes"), SOON, async || {
             let status = self.pool(name).await?.status.unwrap_or_default();
-            Ok(Seen::holds(status.nodes == Some(nodes), status))
+            let all = self.cluster.nodes().await?;
+            let of_pool = all.iter().filter(|node| node.labels().get(NODEPOOL).map(String::as_str) == Some(name));
+            let memory = |all: Option<&BTreeMap<String, Quantity>>| amount(MEMORY, &all?.get(MEMORY)?.0);
+            let joined: Vec<_> = of_pool.filter_map(|node| memory(node.status.as_ref()?.capacity.as_ref())).collect();
+            let counted = status.resources.as_ref().and_then(|all| amount(MEMORY, &all.get(MEMORY)?.to_string()));
+            let agree = i64::try_from(joined.len())? < nodes || counted == Some(joined.iter().sum());
+            Ok(Seen::holds(status.nodes == Some(nodes) && agree, (status, joined)))
         })
         .await
     }

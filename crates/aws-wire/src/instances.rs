@@ -110,6 +110,7 @@ fn info(instance: Instance) -> Option<InstanceInfo> {
         zone_id: placement.and_then(|p| p.availability_zone_id).unwrap_or_default(),
         image_id: instance.image_id.unwrap_or_default(),
         subnet_id: instance.subnet_id.unwrap_or_default(),
+        security_group_ids: instance.security_groups.into_iter().flatten().filter_map(|group| group.group_id).collect(),
         reservation: instance.capacity_reservation_id,
         spot: instance.instance_lifecycle == Some(InstanceLifecycleType::Spot),
         state: instance.state.and_then(|s| s.name).map(|n| n.as_str().to_owned()).unwrap_or_default(),

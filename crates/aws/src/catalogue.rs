@@ -52,6 +52,12 @@ struct Buyer<'a> {
 }
 
 impl Rows {
+    /// Rows as a test has them.
+    #[cfg(test)]
+    pub(crate) fn of(all: Vec<Arc<InstanceType>>) -> Self {
+        Self { basis: Basis { types: 0, spec: Ec2NodeClassSpec::default(), group: None }, all: all.into() }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<InstanceType>> {
         let at = self.all.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
         self.all.get(at)
@@ -237,8 +243,14 @@ fn in_partitions(offerings: Vec<Offering>, group: Option<&PlacementGroup>) -> Ve
     offerings.into_iter().flat_map(each).collect()
 }
 
+/// Whether instances of the type can be launched as the class wants them.
+pub(crate) fn takes(class: &Class, info: &InstanceTypeInfo) -> bool {
+    let (zones, reservations) = (BTreeMap::new(), BTreeMap::new());
+    Buyer { spec: &class.object.spec, family: class.family(), zones, group: class.placement_group(), reservations }
+        .takes(info)
+}
+
 impl Buyer<'_> {
-    /// Whether instances of the type can be launched as the class wants them.
     fn takes(&self, info: &InstanceTypeInfo) -> bool {
         // AWS: Amazon Linux 2023 does not start on the first Graviton.
         let boots = !(self.family == AmiFamily::Al2023 && info.name.starts_with("a1."));

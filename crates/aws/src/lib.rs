@@ -19,6 +19,7 @@ mod capacity;
 mod catalogue;
 mod class;
 mod cluster;
+mod drift;
 mod expression;
 mod labels;
 mod launch;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use karpenter_api::{Ec2NodeClass, NodeClaim, NodePool, conditions as names};
 use karpenter_core::cloud::{
-    CatalogueProblem, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, RepairPolicy,
+    CatalogueProblem, Drift, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, NodeClassState, RepairPolicy,
 };
 use karpenter_core::world::is_older;
 use karpenter_core::{Cloud, Observation, World, conditions};
@@ -88,6 +89,7 @@ pub struct Aws {
     addresses: Addresses,
     templates: templates::Templates,
     tagging: tagging::Tagging,
+    machines: drift::Machines,
     /// The latest look at what time has ended.
     ticked: Timestamp,
     polled: polls::Polled,
@@ -115,6 +117,7 @@ impl Aws {
             addresses: Addresses::default(),
             templates: templates::Templates::default(),
             tagging: tagging::Tagging::default(),
+            machines: drift::Machines::default(),
             ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             profiles: profiles::Profiles::default(),
@@ -252,6 +255,7 @@ impl Aws {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
                     self.tagging.listed(&instances, now);
+                    self.machines.listed(&instances);
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
                 }
@@ -412,6 +416,10 @@ impl Cloud for Aws {
 
     fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
         launch::trial(self, claim)
+    }
+
+    fn drift(&self, claim: &NodeClaim) -> Drift {
+        self.drift_of(claim)
     }
 
     fn repair_policies(&self) -> &[RepairPolicy] {

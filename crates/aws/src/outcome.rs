@@ -62,15 +62,13 @@ impl Aws {
             }
         };
         for instance in &fleet.instances {
-            match launch.knowledge.reserved.get(&(instance.instance_type.clone(), instance.zone.clone())) {
-                Some(id) => {
-                    self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
-                    self.stale = true;
-                }
-                None => {
-                    let capacity_type = capacity_type(instance.spot);
-                    self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
-                }
+            let sold = (instance.instance_type.clone(), instance.zone.clone());
+            if let Some(id) = launch.knowledge.reserved.get(&sold) {
+                self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
+                self.stale = true;
+            } else {
+                let capacity_type = capacity_type(instance.spot);
+                self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
             }
         }
         let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));

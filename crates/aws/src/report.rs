@@ -330,6 +330,8 @@ pub struct InstanceInfo {
     pub zone_id: String,
     pub image_id: String,
     pub subnet_id: String,
+    /// Of its primary network interface.
+    pub security_group_ids: Vec<String>,
     pub spot: bool,
     /// Id of the capacity reservation it runs in.
     pub reservation: Option<String>,

@@ -51,7 +51,7 @@ pub(crate) fn world(claims: &[NodeClaim]) -> World {
     world
 }
 
-fn merge(base: &mut Value, over: &Value) {
+pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

@@ -8,6 +8,7 @@ use karpenter_core::requirements::{Requirement, Requirements};
 
 use crate::call::Trial;
 use crate::capacity::{Sizing, is_windows};
+use crate::catalogue::takes;
 use crate::class::{Class, Draft};
 use crate::launch::image_fits;
 use crate::template::Content;
@@ -65,7 +66,13 @@ impl Aws {
             let lacks = |key| row.requirements.get(key).is_none_or(Requirement::has_no_value);
             lacks(keys::INSTANCE_GPU_COUNT) && lacks(keys::INSTANCE_ACCELERATOR_COUNT)
         };
-        let all = || rows.all.iter().map(AsRef::as_ref);
+        let info = |row: &InstanceType| {
+            self.types.binary_search_by(|info| info.name.cmp(&row.name)).ok().and_then(|at| self.types.get(at))
+        };
+        let all = || {
+            let rows = rows.all.iter().map(AsRef::as_ref);
+            rows.filter(|row| info(row).is_some_and(|info| takes(class, info)))
+        };
         let pools: Vec<Requirements> = pools(world, class).map(requirements).collect();
         let of_pools = || all().filter(|row| pools.iter().any(|pool| row.requirements.intersects(pool).is_ok()));
         let usual = || all().filter(|row| USUAL.contains(&row.name.as_str()));

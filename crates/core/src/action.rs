@@ -4,6 +4,7 @@
 //! what it is about; at most one action per key is in flight, and the key carries the back-off.
 
 use std::fmt;
+use std::sync::Arc;
 
 use karpenter_api::NodeClaim;
 use serde_json::Value;
@@ -97,7 +98,7 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq)]
 pub enum KubeWrite {
     /// Create this claim, which is complete.
-    Create { object: ObjectRef, claim: Box<NodeClaim> },
+    Create { object: ObjectRef, claim: Arc<NodeClaim> },
     /// A JSON merge patch (RFC 7386). If `metadata.resourceVersion` is in it, the server refuses
     /// a stale write with 409; lists are replaced whole, so such patches always carry it.
     Patch { object: ObjectRef, part: Part, patch: Value },
@@ -109,10 +110,10 @@ pub enum KubeWrite {
 
 impl KubeWrite {
     /// The creation of a claim, and its key.
-    pub(crate) fn create(claim: &NodeClaim) -> (ActionKey, Self) {
+    pub(crate) fn create(claim: &Arc<NodeClaim>) -> (ActionKey, Self) {
         let name = claim.metadata.name.clone().unwrap_or_default();
         let key = ActionKey::new(format!("NodeClaim/{name}"), CREATE);
         let object = ObjectRef::cluster(WriteKind::NodeClaim, name, None);
-        (key, Self::Create { object, claim: Box::new(claim.clone()) })
+        (key, Self::Create { object, claim: Arc::clone(claim) })
     }
 }

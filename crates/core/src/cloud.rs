@@ -219,6 +219,16 @@ pub struct LaunchBatch<'a> {
     pub taken: Vec<String>,
 }
 
+/// Whether an instance still is what its node class asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Not enough is known of the instance or of the class.
+    Unknown,
+    None,
+    /// The reason, in one word.
+    Drifted(&'static str),
+}
+
 /// The cloud's model as decisions see it.
 pub trait Cloud {
     /// A request with every detail fixed; only the wire crate looks inside.
@@ -230,7 +240,7 @@ pub trait Cloud {
         NodeClassKind { group: "karpenter.k8s.aws", kind: "EC2NodeClass", label: labels::EC2_NODE_CLASS }
     }
 
-    /// What can be bought for this NodePool, cheapest or not, available or not. Cheap to call:
+    /// What can be bought for this NodePool, cheapest or not, available or not; by name, ascending. Cheap to call:
     /// the rows are shared.
     fn catalogue(&self, pool: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem>;
 
@@ -254,6 +264,10 @@ pub trait Cloud {
     }
 
     fn terminate(&self, provider_id: &str) -> Self::Call;
+
+    fn drift(&self, _claim: &NodeClaim) -> Drift {
+        Drift::None
+    }
 
     /// Names of what the cloud still has to find out before the node of a claim may take pods.
     fn registration_hooks(&self, _claim: &NodeClaim) -> Vec<&'static str> {

@@ -174,7 +174,7 @@ fn alter(write: &mut KubeWrite, mutation: Mutation) {
         }
         Mutation::ForgetFinalizer => {
             if let KubeWrite::Create { claim, .. } = write {
-                claim.metadata.finalizers = None;
+                std::sync::Arc::make_mut(claim).metadata.finalizers = None;
             }
             if let KubeWrite::Patch { object, patch, .. } = write
                 && object.kind == WriteKind::NodeClaim

@@ -136,7 +136,7 @@ impl Cluster {
             }
             for action in decision.actions {
                 if let Deed::Kube(KubeWrite::Create { claim, .. }) = action.deed {
-                    plan.claims.push(*claim);
+                    plan.claims.push(Arc::unwrap_or_clone(claim));
                 }
             }
         }

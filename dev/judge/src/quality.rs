@@ -37,7 +37,9 @@ fn taken_by_less_important(cluster: &Cluster, plan: &Plan, left: &[Spot], pod: &
         let mut without = spot.clone();
         for (key, _) in plan.places.iter().filter(|(_, target)| spot.is(target)) {
             let other = cluster.pod(key).filter(|other| pods::priority(other) < pods::priority(pod));
-            other.into_iter().for_each(|other| without.give_back(other));
+            if let Some(other) = other {
+                without.give_back(other);
+            }
         }
         without.accepts(pod).is_ok().then(|| spot.name().to_owned())
     })

@@ -159,7 +159,7 @@ impl Stage {
         let key = (kind, of.name.clone());
         match write {
             KubeWrite::Create { claim, .. } => {
-                let mut object = serde_json::to_value(claim).unwrap();
+                let mut object = serde_json::to_value(&**claim).unwrap();
                 object["metadata"]["generation"] = json!(1);
                 self.put("NodeClaim", object);
             }

@@ -123,7 +123,7 @@ impl<'w> Launch<'w> {
             token,
             attempt,
             target: if attempt == 0 { all } else { claims.len() },
-            claims: claims.iter().map(|state| &state.claim).collect(),
+            claims: claims.iter().map(|state| &*state.claim).collect(),
             taken: self.claims.iter().filter_map(|state| state.instance()).map(str::to_owned).collect(),
         }
     }

@@ -1,7 +1,4 @@
 //! Whether a node has been quiet for as long as its NodePool wants before it may be consolidated.
-//!
-//! `Drifted` belongs beside it: whether a claim still is what its pool and its class ask for. It is left as it is found
-//! until drift is told here.
 
 use karpenter_api::{conditions as names, duration};
 

@@ -4,7 +4,7 @@
 //! create ─▶ launch ─▶ register ─▶ initialize ─▶ (in use) ─▶ terminate: taint · drain · detach volumes · end the instance
 //!    └── liveness gives up on launches and registrations that take too long
 //! buy: what the cloud is asked to launch, for many claims at once
-//! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, consistency in its status
+//! (in use): expire, repair, restore, hydrate; pod_events, consolidatable, drift, consistency in its status
 //! garbage: instances without a claim, claims without an instance
 //! ```
 //!
@@ -16,6 +16,7 @@ mod consistency;
 mod consolidatable;
 mod deadline;
 mod drain;
+mod drift;
 mod ending;
 mod evict;
 mod expire;
@@ -48,7 +49,7 @@ use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
     let ours = cloud.node_class_kind();
-    let problems = buy::decide(world, cloud, now, &mut decision);
+    let seen = Seen { problems: buy::decide(world, cloud, now, &mut decision), pools: drift::Pools::new(world, cloud) };
     let is_ours = |node: &&NodeState| {
         node.is_deleting()
             && match world.claim_of(node) {
@@ -64,7 +65,7 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         } else if state.is_deleting() {
             terminate::claim(world, cloud, state, &ending, now, &mut decision);
         } else {
-            alive(world, cloud, settings, &problems, state, now, &mut decision);
+            alive(world, cloud, settings, &seen, state, now, &mut decision);
         }
     }
     let mut queue = evict::Queue::default();
@@ -84,12 +85,18 @@ fn create<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut D
     decision.kube(world, now, key, write);
 }
 
+/// What every claim is held against.
+struct Seen<'w> {
+    problems: buy::Problems<'w>,
+    pools: drift::Pools<'w>,
+}
+
 /// One pass over the stages of a claim that is not being deleted: at most one write to it.
 fn alive<C: Cloud>(
     world: &World,
     cloud: &C,
     settings: &Settings,
-    problems: &buy::Problems<'_>,
+    seen: &Seen<'_>,
     state: &ClaimState,
     now: Timestamp,
     decision: &mut Decision<C::Call>,
@@ -115,7 +122,7 @@ fn alive<C: Cloud>(
     for condition in [names::LAUNCHED, names::REGISTERED, names::INITIALIZED] {
         stage.begin(condition);
     }
-    if launch::decide(world, problems, &mut stage, decision) {
+    if launch::decide(world, &seen.problems, &mut stage, decision) {
         return;
     }
     register::decide(world, cloud, &mut stage, decision);
@@ -123,6 +130,7 @@ fn alive<C: Cloud>(
     restore::claim(&mut stage);
     pod_events::decide(world, &mut stage, decision);
     consolidatable::decide(world, &mut stage, decision);
+    drift::decide(&seen.pools, cloud, &mut stage, decision);
     consistency::decide(world, &mut stage);
     stage.root();
     let facts = stage.facts;

@@ -15,6 +15,7 @@ mod problem;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use karpenter_api::NodeClaim;
 
@@ -29,7 +30,7 @@ pub use verdict::{Branch, Constraint, Reason, Tree, Verdict};
 pub struct Round {
     pub at: Timestamp,
     /// The claims that are being created.
-    pub created: Vec<NodeClaim>,
+    pub created: Vec<Arc<NodeClaim>>,
     /// Pods assumed on them, by claim name.
     pub claims: BTreeMap<String, Vec<PodKey>>,
     /// Pods expected to land on existing nodes or earlier claims, by node or claim name.

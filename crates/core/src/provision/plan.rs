@@ -1,6 +1,7 @@
 //! The solver's answer as actions: claims with every detail fixed, assumptions, facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use karpenter_api::{NodeClaim, NodeClaimSpec, Operator, RequirementSpec, ResourceRequests, hash, labels as keys};
@@ -40,6 +41,7 @@ pub(super) fn act<C: Cloud>(
         if held_back.is_some() {
             continue;
         }
+        let body = Arc::new(body);
         let (key, write) = KubeWrite::create(&body);
         decision.kube(world, now, key, write);
         round.created.push(body);

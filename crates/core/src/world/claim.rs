@@ -1,6 +1,7 @@
 //! A NodeClaim and what is known of its launch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
@@ -48,7 +49,7 @@ pub enum LaunchState {
 
 #[derive(Clone, Debug)]
 pub struct ClaimState {
-    pub claim: NodeClaim,
+    pub claim: Arc<NodeClaim>,
     pub launch: LaunchState,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
@@ -65,12 +66,16 @@ pub struct ClaimState {
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
+        Self::of(Arc::new(claim), launch, now)
+    }
+
+    fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
         Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
-    pub(super) fn planned(claim: NodeClaim, now: Timestamp) -> Self {
-        Self { launch: LaunchState::Planned, ..Self::new(claim, true, now) }
+    pub(super) fn planned(claim: Arc<NodeClaim>, now: Timestamp) -> Self {
+        Self::of(claim, LaunchState::Planned, now)
     }
 
     pub fn is_planned(&self) -> bool {
@@ -78,7 +83,7 @@ impl ClaimState {
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
-        self.claim = claim;
+        self.claim = Arc::new(claim);
     }
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {

@@ -1,5 +1,6 @@
 //! What Karpenter 1.x made is taken over as it is.
 
+use karpenter_core::cloud::Drift;
 use serde_json::{Value, json};
 
 use crate::life::{Life, merge, pod};
@@ -7,7 +8,8 @@ use crate::life::{Life, merge, pod};
 /// A claim as Karpenter 1.14 leaves it, of a node in use.
 fn karpenters() -> Value {
     let condition = |name: &str, reason: &str| {
-        json!({ "type": name, "status": "True", "reason": reason, "message": "", "observedGeneration": 1,
+        let message = if name == "Drifted" { reason } else { "" };
+        json!({ "type": name, "status": "True", "reason": reason, "message": message, "observedGeneration": 1,
             "lastTransitionTime": "2029-12-01T00:00:00Z" })
     };
     json!({
@@ -39,7 +41,12 @@ fn a_node_in_use_is_not_touched_at_all() {
     life.pool("general", &json!({ "spec": { "disruption": { "consolidateAfter": "1m" } } }));
     life.pass(6);
     let before = life.journal.len();
-    life.node("n", &karpenters());
+    let pool = life.get("NodePool", "general").unwrap();
+    let mut claim = karpenters();
+    let hash = "karpenter.sh/nodepool-hash";
+    claim["metadata"]["annotations"][hash] = pool["metadata"]["annotations"][hash].clone();
+    life.node("n", &claim);
+    life.sky.drift = Some(Drift::Drifted("NodeClassDrift"));
     let bound = json!({ "status": { "conditions": [
         { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2029-12-31T00:00:00Z" },
     ] } });

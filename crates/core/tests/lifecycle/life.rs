@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use karpenter_api::{NodeClaim, NodePool};
 use karpenter_core::action::{Part, WriteKind};
 use karpenter_core::cloud::{
-    CatalogueProblem, Instance, InstanceState, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem, Launched,
-    NodeClassState, RepairPolicy,
+    CatalogueProblem, Drift, Instance, InstanceState, InstanceType, LaunchBatch, LaunchOutcome, LaunchProblem,
+    Launched, NodeClassState, RepairPolicy,
 };
 use karpenter_core::{
     Action, Change, Cloud, Deed, Fact, Failure, KubeWrite, Object, ObjectRef, Observation, Settings, World, lifecycle,
@@ -30,6 +30,9 @@ pub(crate) struct Sky {
     pub(crate) class_generation: i64,
     pub(crate) hooks: Vec<&'static str>,
     pub(crate) policies: Vec<RepairPolicy>,
+    pub(crate) drift: Option<Drift>,
+    /// What is on offer, once it is known.
+    pub(crate) rows: Option<Arc<[Arc<InstanceType>]>>,
 }
 
 impl Cloud for Sky {
@@ -40,7 +43,7 @@ impl Cloud for Sky {
     }
 
     fn catalogue(&self, _: &NodePool) -> Result<Arc<[Arc<InstanceType>]>, CatalogueProblem> {
-        Err(CatalogueProblem::NotYetObserved)
+        self.rows.clone().ok_or(CatalogueProblem::NotYetObserved)
     }
 
     fn launch(&self, batch: &LaunchBatch<'_>, _: &[Call], _: Timestamp) -> Result<Call, LaunchProblem> {
@@ -53,6 +56,10 @@ impl Cloud for Sky {
 
     fn terminate(&self, provider_id: &str) -> Call {
         Call::Terminate(provider_id.to_owned())
+    }
+
+    fn drift(&self, _: &NodeClaim) -> Drift {
+        self.drift.unwrap_or(Drift::None)
     }
 
     fn registration_hooks(&self, _: &NodeClaim) -> Vec<&'static str> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod drifted;
+#[cfg(test)]
 mod joining;
 #[cfg(test)]
 mod launching;

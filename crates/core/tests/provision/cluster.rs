@@ -173,7 +173,7 @@ impl Cluster {
         let mut created = BTreeMap::new();
         for action in decision.actions {
             if let Deed::Kube(KubeWrite::Create { object, claim }) = action.deed {
-                created.insert(object.name, *claim);
+                created.insert(object.name, Arc::unwrap_or_clone(claim));
             }
         }
         Answer { created, round: round.expect("a round was solved") }

@@ -282,8 +282,8 @@ fn while_a_creation_is_under_way_it_is_not_asked_for_again() {
     cluster.created(&first.created[0]);
     let launch = |cluster: &Cluster| cluster.world.claims.values().next().map(|state| state.launch.clone());
     assert_eq!(launch(&cluster), Some(LaunchState::Absent), "nobody but this process can have launched it");
-    cluster.gone(Object::NodeClaim(Box::new(first.created[0].clone())));
-    let object = Object::NodeClaim(Box::new(first.created[0].clone()));
+    cluster.gone(Object::NodeClaim(Box::new((*first.created[0]).clone())));
+    let object = Object::NodeClaim(Box::new((*first.created[0]).clone()));
     cluster.learns(Observation::Done { key, outcome: Ok(Some(Box::new(object))) });
     assert!(cluster.world.claims.is_empty());
     assert_eq!(bought(&cluster.round()), [["p"]]);

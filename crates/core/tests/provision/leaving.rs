@@ -343,7 +343,7 @@ fn a_node_that_is_left_does_not_count_for_its_pools_limits() {
             cluster.pod(&waiting("first", "1", &json!({})));
             let round = cluster.round();
             let name = round.claims.keys().next().unwrap().clone();
-            let mut claim = cluster.world.claims[&name].claim.clone();
+            let mut claim = (*cluster.world.claims[&name].claim).clone();
             claim.metadata.uid = Some("c".to_owned());
             claim.status = serde_json::from_value(json!({ "providerID": "id/n", "capacity": { "cpu": "2" } })).unwrap();
             cluster.see(Object::NodeClaim(Box::new(claim.clone())));

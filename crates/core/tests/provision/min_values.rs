@@ -67,7 +67,9 @@ fn the_cut_of_a_long_list_keeps_what_min_values_want() {
     let of_family = |n: usize| {
         let mut one = (*kind(&format!("m.{n:03}"), 2, 8, &[])).clone();
         let family = if n == 699 { "rare" } else { "usual" };
-        one.requirements.0.insert(labels::INSTANCE_FAMILY.to_owned(), Requirement::one_of([family]));
+        Arc::make_mut(&mut one.requirements)
+            .0
+            .insert(labels::INSTANCE_FAMILY.to_owned(), Requirement::one_of([family]));
         Arc::new(one)
     };
     let mut cluster = Cluster::selling((0..700).map(of_family).collect(), Settings::default());
