@@ -12,8 +12,18 @@ use serde_json::json;
 /// Lines shown of a world that broke an invariant.
 const LINES_SHOWN: usize = 60;
 
+const HELP: &str = "Each world is made from its seed: workloads, rates of faults, what people and AWS do. After the hours of trouble everything \
+is mended, must come right and to rest, and is taken down. The first broken invariant ends a world; its seed and the shortest log \
+around it are printed, and the same seed gives the same log again.
+
+  cargo xtask sim --seeds 200                            200 days of 300 nodes
+  cargo xtask sim --seeds 60 --hours 2 --nodes 10 --pods 60   small worlds, about a second each
+  cargo xtask sim --seeds 1 --from 22 --log              one world, every line
+  cargo xtask sim --seeds 8 --mutation skippodbudgets    is a deliberate bug found?";
+
 /// Let the controller live through simulated days, each with another seed, and judge what it does.
 #[derive(Debug, Parser)]
+#[command(after_help = HELP)]
 struct Cli {
     /// How many worlds.
     #[arg(long, default_value_t = 200)]

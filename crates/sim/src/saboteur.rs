@@ -1,16 +1,13 @@
 //! Deliberate bugs: what the machine hears, or what it does, is altered. If the invariants are worth something, each is
 //! found.
 
-use std::collections::BTreeSet;
-
-use karpenter_api::{conditions, labels as keys, taints};
+use karpenter_api::{conditions, taints};
 use karpenter_aws::call::Call;
-use karpenter_aws::report::Report;
+use karpenter_aws::report::{Fleet, Report};
 use karpenter_core::action::WriteKind;
 use karpenter_core::{Action, ActionKey, Change, Deed, KubeWrite, Object, Observation, Part};
 use karpenter_driver::{Event, Written};
 
-use crate::checks::owners::token;
 use crate::dice::Dice;
 
 macro_rules! mutations {
@@ -32,17 +29,16 @@ mutations! {
     SkipPodBudgets: "pods are deleted where they should be evicted",
     ForgetClientToken: "every launch has a token of its own",
     BelieveGone: "an instance counts as gone as soon as its end was asked for",
-    TakeUnknownForFailed: "a launch whose end is not known counts as failed",
+    TakeUnknownForNothing: "a launch whose end is not known counts as one that bought nothing",
     IgnoreLimits: "NodePools are read without their limits",
     IgnoreDoNotDisrupt: "pods are read without their do-not-disrupt annotation",
     ForgetRelist: "a watch that broke is never listed again",
     SkipDrain: "pods on nodes that are being deleted are not seen",
     NeverTerminate: "instances are believed to be ending, and nobody asks for it",
-    LeaveOrphans: "instances without a NodeClaim are not seen",
     ForgetTimers: "nothing is done at its time, only when something happens",
     WriteBlindly: "patches carry no resource version",
     KeepUnregistered: "nodes keep the taint that keeps pods away until they are registered",
-    ForgetFinalizer: "the finalizer of a NodeClaim goes at once",
+    ForgetFinalizer: "the finalizer of a NodeClaim goes when its node is being drained",
     WriteForever: "a NodePool's counters never look as they were written",
     LoseAnswers: "one answer in a hundred is never heard",
     DisruptTooMany: "NodeClaims are disrupted without a look at the budgets",
@@ -53,13 +49,11 @@ pub(crate) struct Saboteur {
     mutation: Option<Mutation>,
     count: u64,
     dice: Dice,
-    /// Launches that there are NodeClaims of.
-    owned: BTreeSet<String>,
 }
 
 impl Saboteur {
     pub(crate) fn new(mutation: Option<Mutation>, seed: u64) -> Self {
-        Self { mutation, count: 0, dice: Dice::of(seed, "saboteur"), owned: BTreeSet::new() }
+        Self { mutation, count: 0, dice: Dice::of(seed, "saboteur") }
     }
 
     fn is(&self, mutation: Mutation) -> bool {
@@ -81,29 +75,30 @@ impl Saboteur {
             (Event::Reported { .. } | Event::Written { .. }, Mutation::LoseAnswers) if self.dice.chance(100) => {
                 return None;
             }
-            (Event::Reported { report, .. }, _) => self.report(report, mutation),
+            (Event::Reported { report, .. }, _) => Self::report(report, mutation),
             (
                 Event::Observed(Observation::Kube(Change::Applied(object)))
                 | Event::Written { outcome: Ok(Written::Object(object)), .. },
                 _,
-            ) => self.object(object, mutation),
+            ) => Self::object(object, mutation),
             _ => {}
         }
         Some(event)
     }
 
-    fn report(&mut self, report: &mut Report, mutation: Mutation) {
+    fn report(report: &mut Report, mutation: Mutation) {
         match (report, mutation) {
             (Report::Terminate { result, .. }, Mutation::BelieveGone) => *result = Ok(false),
-            (Report::Launch { result: Err(error), .. }, Mutation::TakeUnknownForFailed) => error.uncertain = false,
-            (Report::Instances { result: Ok(all), .. }, Mutation::LeaveOrphans) => {
-                all.retain(|one| one.tags.get(keys::TAG_LAUNCH).is_some_and(|token| self.owned.contains(token)));
+            (Report::Launch { result, .. }, Mutation::TakeUnknownForNothing)
+                if result.as_ref().is_err_and(|error| error.uncertain) =>
+            {
+                *result = Ok(Fleet::default());
             }
             _ => {}
         }
     }
 
-    fn object(&mut self, object: &mut Object, mutation: Mutation) {
+    fn object(object: &mut Object, mutation: Mutation) {
         match (object, mutation) {
             (Object::NodePool(pool), Mutation::IgnoreLimits) => pool.spec.limits = None,
             (Object::NodePool(pool), Mutation::WriteForever) => {
@@ -119,9 +114,6 @@ impl Saboteur {
                     let all = serde_json::from_str(r#"[{"operator": "Exists"}]"#);
                     spec.tolerations = all.ok();
                 }
-            }
-            (Object::NodeClaim(claim), Mutation::LeaveOrphans) => {
-                self.owned.insert(token(claim).to_owned());
             }
             _ => {}
         }
@@ -173,19 +165,19 @@ fn alter(write: &mut KubeWrite, mutation: Mutation) {
             }
         }
         Mutation::ForgetFinalizer => {
-            if let KubeWrite::Create { claim, .. } = write {
-                std::sync::Arc::make_mut(claim).metadata.finalizers = None;
-            }
-            if let KubeWrite::Patch { object, patch, .. } = write
+            if let KubeWrite::Patch { object, part, patch } = write
                 && object.kind == WriteKind::NodeClaim
-                && let Some(list) = patch.pointer_mut("/metadata/finalizers").and_then(|list| list.as_array_mut())
+                && let Some(list) = patch.pointer("/status/conditions").and_then(|list| list.as_array())
+                && list.iter().any(|condition| condition["type"] == conditions::DRAINED)
             {
-                list.clear();
+                *part = Part::Main;
+                *patch = serde_json::json!({ "metadata": { "finalizers": [] } });
             }
         }
         _ => {}
     }
 }
+
 /// A claim that has got a status is disrupted, whatever the budgets say.
 fn disrupt(write: &mut KubeWrite) -> Option<Action<Call>> {
     let KubeWrite::Patch { object, part: Part::Status, patch } = write else { return None };

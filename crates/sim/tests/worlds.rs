@@ -3,10 +3,31 @@
 use karpenter_sim::{Invariant, Mutation, Options, Sim};
 
 /// Seeds that once broke an invariant: hours, nodes, pods.
-const FOUND: [(u64, i64, i64, i64); 0] = [];
+///
+/// A refused request took the client token of one that may have bought something (22); a resource that no node had any
+/// longer stayed in a pool's counters, which were written without end (21); an instance that EC2 did not know just after
+/// its launch was never ended (1).
+const FOUND: [(u64, i64, i64, i64); 3] = [(22, 2, 10, 60), (21, 2, 10, 60), (1, 2, 10, 60)];
 
 /// Which invariant a bug breaks, and in which world. Without the bug the same world is well.
-const CAUGHT: [(Mutation, Invariant, u64); 0] = [];
+const CAUGHT: [(Mutation, Invariant, u64); 16] = [
+    (Mutation::SkipPodBudgets, Invariant::PodBudgetsKept, 1),
+    (Mutation::ForgetClientToken, Invariant::OneInstancePerClaim, 1),
+    (Mutation::BelieveGone, Invariant::FinalizerHeld, 7),
+    (Mutation::TakeUnknownForNothing, Invariant::OneInstancePerClaim, 1),
+    (Mutation::IgnoreLimits, Invariant::LimitsKept, 5),
+    (Mutation::IgnoreDoNotDisrupt, Invariant::DoNotDisruptKept, 8),
+    (Mutation::ForgetRelist, Invariant::ComesToRest, 4),
+    (Mutation::SkipDrain, Invariant::DrainedFirst, 4),
+    (Mutation::NeverTerminate, Invariant::FinalizerHeld, 3),
+    (Mutation::ForgetTimers, Invariant::PodsRun, 3),
+    (Mutation::WriteBlindly, Invariant::ForeignWritesKept, 8),
+    (Mutation::KeepUnregistered, Invariant::PodsRun, 4),
+    (Mutation::ForgetFinalizer, Invariant::FinalizerHeld, 4),
+    (Mutation::WriteForever, Invariant::ComesToRest, 3),
+    (Mutation::LoseAnswers, Invariant::PodsRun, 7),
+    (Mutation::DisruptTooMany, Invariant::BudgetsKept, 3),
+];
 
 fn world(seed: u64) -> Options {
     Options::small(seed)

@@ -3,7 +3,7 @@
 
 mod actions;
 mod ends;
-pub(crate) mod owners;
+mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

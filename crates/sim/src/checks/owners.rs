@@ -112,7 +112,7 @@ impl Sim {
 }
 
 /// The launch a claim belongs to.
-pub(crate) fn token(claim: &NodeClaim) -> &str {
+fn token(claim: &NodeClaim) -> &str {
     let annotations = claim.metadata.annotations.as_ref();
     let token = annotations.and_then(|all| all.get(keys::LAUNCH)).map(String::as_str);
     token.or(claim.metadata.uid.as_deref()).unwrap_or_default()
