@@ -4,6 +4,7 @@ mod bench;
 mod crds;
 mod demo;
 mod licences;
+mod sim;
 mod test;
 mod tidy;
 
@@ -47,6 +48,14 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Let the controller live through simulated days full of faults, one a seed, and judge it.
+    ///
+    /// Options: --seeds 1000 --from 1 --hours 24 --nodes 300 --pods 3000 --jobs 2 --json --log --keep-going
+    /// --mutation NAME. A world that breaks an invariant shows its seed and what led there.
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Check what the compiler does not: who depends on whom, which files are too long.
     Tidy,
 }
@@ -58,6 +67,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Test { only } => test::run(&root, only.as_deref()),
         Chore::Bench { what } => bench::run(&root, &what),
         Chore::Crds { check } => crds::run(&root, check),
+        Chore::Sim { options } => sim::run(&root, &options),
         Chore::Tidy => tidy::run(&root),
     }
 }

@@ -250,17 +250,24 @@ fn of_error(error: &CallError) -> LaunchOutcome {
         _ if error.uncertain => LaunchOutcome::Unknown(error.to_string()),
         "IdempotentParameterMismatch" => LaunchOutcome::TokenSpent(error.to_string()),
         code if is_capacity_code(code) => LaunchOutcome::InsufficientCapacity(error.to_string()),
-        code => LaunchOutcome::Failed { reason: reason(code).to_owned(), message: error.to_string() },
+        code => {
+            LaunchOutcome::Failed { reason: reason(code).to_owned(), message: error.to_string(), token_spent: false }
+        }
     }
 }
 
 /// A fleet without an instance for the claim. One error that is not of capacity makes the claim stay and say so.
 fn of_fleet(errors: &[FleetError]) -> LaunchOutcome {
     match errors.iter().find(|error| !is_capacity_code(&error.code)) {
-        Some(error) => LaunchOutcome::Failed { reason: reason(&error.code).to_owned(), message: error.message.clone() },
+        Some(error) => LaunchOutcome::Failed {
+            reason: reason(&error.code).to_owned(),
+            message: error.message.clone(),
+            token_spent: true,
+        },
         None if errors.is_empty() => LaunchOutcome::Failed {
             reason: "LaunchFailed".to_owned(),
             message: "the fleet returned neither enough instances nor an error".to_owned(),
+            token_spent: true,
         },
         None => {
             let told = errors.iter().take(3).map(|e| format!("{} in {}: {}", e.instance_type, e.zone, e.code));

@@ -151,11 +151,14 @@ pub enum LaunchOutcome {
     Failed {
         reason: String,
         message: String,
+        /// The client token was used up: it would only bring the same answer again. A request that was refused as a
+        /// whole leaves its token as it was, and what an earlier one of the same token bought is still to be had by it.
+        token_spent: bool,
     },
     /// Time-out or connection loss: the instance may exist. Look up before launching again.
     Unknown(String),
-    /// The client token belongs to an earlier launch with other details. If the look-up does not find
-    /// what that one bought, it bought nothing, and the next launch needs a token of its own.
+    /// The client token belongs to an earlier launch with other details. If look-ups do not find what that one bought
+    /// for as long as the cloud may take to show it, it bought nothing, and the next launch needs a token of its own.
     TokenSpent(String),
 }
 
@@ -192,6 +195,12 @@ pub enum InstanceState {
     /// shutting-down, stopping or stopped
     Ending,
     Terminated,
+}
+
+impl InstanceState {
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
 }
 
 /// Claims that are alike and bought together. Their token is on each of them before the cloud is asked, so that a

@@ -1,7 +1,5 @@
 //! The loop's own rules: how much is under way at once, and that each key is heard once.
 
-#![allow(clippy::unwrap_used)]
-
 use jiff::Timestamp;
 use karpenter_api::NodeClaim;
 use karpenter_aws::{Aws, AwsSettings};
@@ -9,6 +7,7 @@ use karpenter_core::{Action, Change, Deed, Failure, Kind, Object, Observation, S
 use karpenter_driver::{Event, Machine, WRITES_MAX, Written};
 use serde_json::json;
 
+#[expect(clippy::unwrap_used, reason = "what is written here is what the type says")]
 fn claim(number: usize) -> NodeClaim {
     let claim = json!({
         "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",

@@ -21,7 +21,7 @@ pub(crate) fn chooses(selector: Option<&Labels>, affinity: Option<&NodeAffinity>
 }
 
 /// As [`chooses`], of a pod.
-pub(crate) fn pod_chooses(pod: &Pod, node: &str, labels: &Labels) -> bool {
+pub fn pod_chooses(pod: &Pod, node: &str, labels: &Labels) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     chooses(spec.node_selector.as_ref(), affinity, node, labels)
@@ -143,7 +143,7 @@ pub(crate) fn term_means(
 }
 
 /// The first taint that keeps a pod off a node. `PreferNoSchedule` does not.
-pub(crate) fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
+pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
     let keeps_off = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
     taints.iter().filter(keeps_off).find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }

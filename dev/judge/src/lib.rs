@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 pub use cluster::{Cluster, Kind, Offer, Plan, Target};
 pub use fault::{ClaimFault, Fault, Rule};
 pub use generate::{any_cluster, any_cluster_with};
+pub use labels::{pod_chooses, untolerated};
 
 use spots::Spot;
 

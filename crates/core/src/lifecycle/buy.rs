@@ -47,7 +47,9 @@ pub(super) fn decide<'w, C: Cloud>(
             continue;
         }
         if !launch.unknown.is_empty() {
-            if let Some(call) = cloud.find(&launch.batch(token, &launch.unknown)) {
+            if let Some(later) = launch.unknown.iter().map(|state| state.retry_at).max().filter(|at| *at > now) {
+                decision.wake(later);
+            } else if let Some(call) = cloud.find(&launch.batch(token, &launch.unknown)) {
                 decision.cloud(world, now, find, call);
             }
             continue;
@@ -116,7 +118,7 @@ impl<'w> Launch<'w> {
     fn batch(&self, token: &'w str, claims: &[&'w ClaimState]) -> LaunchBatch<'w> {
         let counts = |state: &&&ClaimState| state.instance().is_some() || !(state.is_deleting() || state.is_planned());
         let all = self.claims.iter().filter(counts).count();
-        let attempt = claims.iter().map(|state| state.refusals).max().unwrap_or(0);
+        let attempt = claims.iter().map(|state| state.tokens_spent).max().unwrap_or(0);
         LaunchBatch {
             token,
             attempt,

@@ -7,7 +7,7 @@ use karpenter_api::conditions as names;
 
 use super::{delete_claim, disrupted};
 use crate::action::ActionKey;
-use crate::cloud::{Instance, InstanceState};
+use crate::cloud::Instance;
 use crate::world::ClaimState;
 use crate::{Cloud, Decision, Fact, Timestamp, World, conditions};
 
@@ -35,7 +35,7 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
         let Some(id) = state.provider_id() else {
             continue;
         };
-        let there = listed.get(id).is_some_and(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running));
+        let there = listed.get(id).is_some_and(|instance| instance.state.is_up());
         let ready = state
             .claim
             .status
@@ -51,8 +51,7 @@ pub(super) fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp, decisio
 
 /// Ends an instance that bears our tags but that no claim owns.
 fn orphan<C: Cloud>(world: &World, cloud: &C, instance: &Instance, now: Timestamp, decision: &mut Decision<C::Call>) {
-    let running = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
-    if !running || world.claims_by_provider_id.contains_key(&instance.provider_id) {
+    if !instance.state.is_up() || world.claims_by_provider_id.contains_key(&instance.provider_id) {
         return;
     }
     let Some(settled) = instance.launched_at.and_then(|at| at.checked_add(SETTLED_AFTER).ok()) else {

@@ -72,7 +72,7 @@ pub(super) fn decide<C>(
         LaunchState::Refused(LaunchOutcome::NodeClassNotReady(_)) => {
             return give_up(world, state, "nodeclass_not_ready", now, decision);
         }
-        LaunchState::Refused(LaunchOutcome::Failed { reason, message }) => failed(stage, reason, message),
+        LaunchState::Refused(LaunchOutcome::Failed { reason, message, .. }) => failed(stage, reason, message),
         LaunchState::Planned | LaunchState::Unknown | LaunchState::Absent | LaunchState::Refused(_) => {}
     }
     match problems.get(state.name()) {

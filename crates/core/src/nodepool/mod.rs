@@ -7,7 +7,7 @@ mod hash;
 
 use jiff::SignedDuration;
 use karpenter_api::{NodePool, NodePoolStatus, conditions as names, validation};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::action::{ActionKey, KubeWrite, ObjectRef, Part, WriteKind};
 use crate::cloud::NodeClassState;
@@ -45,13 +45,24 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, now: Timestamp) -> Decision<C:
         }
         let patch = json!({
             "metadata": { "resourceVersion": pool.metadata.resource_version },
-            "status": status,
+            "status": counted(&known, &status),
         });
         let object = reference(pool);
         let facts = conditions::turned(&about(pool), known.conditions.as_deref(), status.conditions.as_deref());
         decision.kube_then(world, now, key, KubeWrite::Patch { object, part: Part::Status, patch }, facts);
     }
     decision
+}
+
+/// A merge patch leaves what it does not name: resources that no node has any longer are named as gone.
+fn counted(known: &NodePoolStatus, status: &NodePoolStatus) -> Value {
+    let mut patch = json!(status);
+    if let Some(resources) = patch.get_mut("resources").and_then(Value::as_object_mut) {
+        for resource in known.resources.iter().flat_map(|all| all.keys()) {
+            resources.entry(resource.clone()).or_insert(Value::Null);
+        }
+    }
+    patch
 }
 
 fn reference(pool: &NodePool) -> ObjectRef {

@@ -14,6 +14,11 @@ use crate::cloud::{LaunchOutcome, Launched};
 /// A refused launch is tried again after 1 s, doubling up to 60 s (behaviours: NodeClaim lifecycle).
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(1);
 const LAST_RETRY: SignedDuration = SignedDuration::from_secs(60);
+/// What a launch bought is shown by then, so a look-up that finds nothing says something. (Garbage collection trusts an
+/// instance's absence for as long.)
+const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// Between two look-ups until then.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is known of a claim's instance. "Not known" and "not there" are different states:
 ///
@@ -48,8 +53,12 @@ pub struct ClaimState {
     pub launch: LaunchState,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
-    /// Not before this is another launch tried.
+    /// Client tokens of its launch that are used up.
+    pub tokens_spent: u32,
+    /// Not before this is another launch tried, or its instance looked up.
     pub retry_at: Timestamp,
+    /// A launch is known to have been made, and what it bought may not be shown until then.
+    doubt_until: Option<Timestamp>,
     /// When this process first saw it.
     pub since: Timestamp,
 }
@@ -57,12 +66,16 @@ pub struct ClaimState {
 impl ClaimState {
     pub(super) fn new(claim: NodeClaim, created_by_us: bool, now: Timestamp) -> Self {
         let launch = if created_by_us { LaunchState::Absent } else { LaunchState::Unknown };
-        Self { claim: Arc::new(claim), launch, refusals: 0, retry_at: now, since: now }
+        Self::of(Arc::new(claim), launch, now)
+    }
+
+    fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
+        Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
     pub(super) fn planned(claim: Arc<NodeClaim>, now: Timestamp) -> Self {
-        Self { claim, launch: LaunchState::Planned, refusals: 0, retry_at: now, since: now }
+        Self::of(claim, LaunchState::Planned, now)
     }
 
     pub fn is_planned(&self) -> bool {
@@ -74,13 +87,28 @@ impl ClaimState {
     }
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
-        if matches!(outcome, LaunchOutcome::Failed { .. } | LaunchOutcome::TokenSpent(_)) {
-            let delay = FIRST_RETRY.saturating_mul(1 << self.refusals.min(6)).min(LAST_RETRY);
-            self.refusals = self.refusals.saturating_add(1);
-            self.retry_at = now.checked_add(delay).unwrap_or(now);
+        let later = |delay| now.checked_add(delay).unwrap_or(now);
+        match &outcome {
+            LaunchOutcome::Failed { token_spent, .. } => {
+                let delay = FIRST_RETRY.saturating_mul(1 << self.refusals.min(6)).min(LAST_RETRY);
+                self.refusals = self.refusals.saturating_add(1);
+                self.tokens_spent = self.tokens_spent.saturating_add(u32::from(*token_spent));
+                self.retry_at = later(delay);
+            }
+            LaunchOutcome::TokenSpent(_) => {
+                self.tokens_spent = self.tokens_spent.saturating_add(1);
+                self.doubt_until = Some(later(SHOWN_WITHIN));
+                self.retry_at = now;
+            }
+            LaunchOutcome::NotFound if self.doubt_until.is_some_and(|until| until > now) => {
+                self.retry_at = later(LOOK_AGAIN);
+            }
+            LaunchOutcome::Unknown(_) => self.retry_at = now,
+            _ => {}
         }
         self.launch = match outcome {
             LaunchOutcome::Launched(launched) => LaunchState::Launched(launched),
+            LaunchOutcome::NotFound if self.doubt_until.is_some_and(|until| until > now) => LaunchState::Unknown,
             LaunchOutcome::NotFound => LaunchState::Absent,
             LaunchOutcome::Unknown(_) | LaunchOutcome::TokenSpent(_) => LaunchState::Unknown,
             refused => LaunchState::Refused(refused),
@@ -217,15 +245,31 @@ mod tests {
         let mut state = state(false);
         state.launched(LaunchOutcome::TokenSpent(String::new()), Timestamp::UNIX_EPOCH);
         assert_eq!(state.launch, LaunchState::Unknown, "what it bought may exist");
+        assert_eq!(state.retry_at, Timestamp::UNIX_EPOCH, "it is looked up at once");
         state.launched(LaunchOutcome::NotFound, Timestamp::UNIX_EPOCH);
-        assert_eq!((&state.launch, state.refusals), (&LaunchState::Absent, 1));
-        assert_eq!(state.retry_at, Timestamp::UNIX_EPOCH + FIRST_RETRY);
+        assert_eq!(state.launch, LaunchState::Unknown, "it may not be shown yet");
+        assert_eq!(state.retry_at, Timestamp::UNIX_EPOCH + LOOK_AGAIN);
+        state.launched(LaunchOutcome::NotFound, Timestamp::UNIX_EPOCH + SHOWN_WITHIN);
+        assert_eq!((&state.launch, state.tokens_spent), (&LaunchState::Absent, 1));
     }
 
     #[test]
-    fn a_refused_launch_waits_longer_each_time_and_has_another_token() {
+    fn a_request_that_was_refused_as_a_whole_leaves_its_token() {
         let mut state = state(true);
-        let refused = || LaunchOutcome::Failed { reason: "LaunchFailed".into(), message: String::new() };
+        let failed = |token_spent| LaunchOutcome::Failed { reason: String::new(), message: String::new(), token_spent };
+        state.launched(LaunchOutcome::Unknown(String::new()), Timestamp::UNIX_EPOCH);
+        state.launched(LaunchOutcome::NotFound, Timestamp::UNIX_EPOCH);
+        state.launched(failed(false), Timestamp::UNIX_EPOCH);
+        assert_eq!((state.refusals, state.tokens_spent), (1, 0), "the first launch may have bought something by it");
+        state.launched(failed(true), Timestamp::UNIX_EPOCH);
+        assert_eq!((state.refusals, state.tokens_spent), (2, 1));
+    }
+
+    #[test]
+    fn a_refused_launch_waits_longer_each_time() {
+        let mut state = state(true);
+        let refused =
+            || LaunchOutcome::Failed { reason: "LaunchFailed".into(), message: String::new(), token_spent: true };
         let mut waits = Vec::new();
         for _ in 0..8 {
             state.launched(refused(), Timestamp::UNIX_EPOCH);

@@ -145,10 +145,14 @@ impl World {
                 self.terminating.insert(provider_id, Terminating { gone, at: now });
             }
             Observation::Instances { asked_at, instances } => {
-                // An instance that is listed as ended need not be remembered any longer than that.
-                let listed: BTreeSet<&str> = instances.iter().map(|i| i.provider_id.as_str()).collect();
-                self.terminating
-                    .retain(|id, _| listed.contains(id.as_str()) || self.claims_by_provider_id.contains_key(id));
+                // An instance that is listed as ended need not be remembered any longer than that. One that the cloud did
+                // not know just after its launch, and lists now, is not gone.
+                let listed: BTreeMap<&str, bool> =
+                    instances.iter().map(|one| (one.provider_id.as_str(), one.state.is_up())).collect();
+                self.terminating.retain(|id, ending| match listed.get(id.as_str()) {
+                    Some(is_up) => !(*is_up && ending.gone && asked_at > ending.at),
+                    None => self.claims_by_provider_id.contains_key(id),
+                });
                 self.instances = Some((asked_at, instances));
                 self.flights.sweep(now);
             }

@@ -3,6 +3,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::{PodKey, World};
+use crate::cloud::{Instance, InstanceState};
 use crate::observation::{Change, Object, Observation};
 use crate::provision::Round;
 use crate::{Settings, Timestamp};
@@ -41,4 +42,30 @@ fn a_pod_that_is_expected_on_a_node_is_looked_at_again() {
     observe(&mut world, pod(json!({ "containers": [], "nodeName": "node" })), at(12));
     world.apply(Observation::Planned(Box::new(Round { at: at(21), ..Round::default() })), at(21));
     assert_eq!(due(&world), None, "it is bound");
+}
+
+/// EC2 may not know an instance for some seconds after its launch.
+#[test]
+fn an_instance_that_was_not_known_and_is_listed_later_is_not_gone() {
+    let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    let listed = |state| Instance {
+        provider_id: "i-1".into(),
+        state,
+        claim: None,
+        pool: None,
+        launch: None,
+        launched_at: Some(at(0)),
+    };
+    let remembers = |gone, asked_at, state| {
+        let mut world = World::default();
+        world.apply(Observation::Terminating { provider_id: "i-1".into(), gone }, at(10));
+        let instances = vec![listed(state)];
+        world.apply(Observation::Instances { asked_at: at(asked_at), instances }, at(30));
+        world.terminating.contains_key("i-1")
+    };
+    assert!(!remembers(true, 20, InstanceState::Running), "it must be ended after all");
+    assert!(!remembers(true, 20, InstanceState::Pending));
+    assert!(remembers(true, 5, InstanceState::Running), "the list is older");
+    assert!(remembers(true, 20, InstanceState::Terminated));
+    assert!(remembers(false, 20, InstanceState::Running), "its end was accepted");
 }

@@ -362,7 +362,8 @@ impl Life {
 
     fn buy(&mut self, claim: &NodeClaim) {
         if !self.launches {
-            let failed = LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into() };
+            let failed =
+                LaunchOutcome::Failed { reason: "Throttled".into(), message: "later".into(), token_spent: true };
             return self.launch(claim, failed);
         }
         let name = claim.metadata.name.clone().unwrap();

@@ -174,3 +174,14 @@ fn another_template_changes_the_hash_of_the_pool_alone() {
     assert_ne!(of("NodePool", "general"), "1");
     assert_eq!(of("NodeClaim", "n"), "1");
 }
+
+#[test]
+fn a_resource_that_no_node_has_any_longer_leaves_the_counters() {
+    let mut life = Life::new();
+    life.pool("general", &json!({ "status": { "resources": { "example.com/gpu": "4", "cpu": "16" } } }));
+    life.pass(6);
+    let pool = life.get("NodePool", "general").expect("the pool");
+    let resources = pool["status"]["resources"].as_object().expect("counters").clone();
+    assert_eq!(resources.get("cpu"), Some(&json!("0")));
+    assert!(!resources.contains_key("example.com/gpu"), "{resources:?}");
+}
