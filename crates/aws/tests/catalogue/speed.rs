@@ -1,7 +1,7 @@
 //! What keeping the catalogue of ten classes costs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use karpenter_aws::AwsSettings;
 use serde_json::json;
@@ -45,5 +45,6 @@ fn a_refresh_of_spot_prices_with_ten_classes_costs_little_and_rows_that_stay_are
         "{} types, 10 classes: first {first:?}, every price {every_price:?}, one {one_price:?}, none {nothing:?}",
         types.len()
     );
-    assert!(every_price < Duration::from_secs(1), "{every_price:?}");
+    // A ratio of one run: machines differ, and a busy one slows both.
+    assert!(every_price < 2 * first, "{every_price:?}, and {first:?} from nothing");
 }
