@@ -89,6 +89,8 @@ pub(crate) struct Packer<'p> {
     /// By counter: whether a spread looks at it.
     spread: Vec<bool>,
     pub(crate) bin_of: Vec<Option<usize>>,
+    /// Pods from here on are not looked at yet.
+    pub(crate) end: usize,
     /// Pods in the order in which they were placed.
     pub(crate) order: Vec<usize>,
 }
@@ -124,6 +126,7 @@ impl<'p> Packer<'p> {
             pool_shapes: FxHashMap::default(),
             spread,
             bin_of: vec![None; problem.pods.len()],
+            end: problem.pods.len(),
             order: Vec::new(),
         }
     }
@@ -160,7 +163,7 @@ impl<'p> Packer<'p> {
 
     /// Places on existing nodes what fits there as its first alternative asks.
     pub(crate) fn fill_nodes(&mut self) {
-        for pod in 0..self.problem.pods.len() {
+        for pod in 0..self.end {
             let class = self.problem.pods[pod];
             if !self.problem.nodes.is_empty() && !self.problem.classes[class].alternatives.is_empty() {
                 self.search(pod, class, 0, List::Nodes);
@@ -172,7 +175,7 @@ impl<'p> Packer<'p> {
     /// since the next of them depends on it; the others wait, so as not to take planned room. Unless this is the `last`
     /// plan, nobody buys a node that is in none.
     pub(crate) fn fill_planned(&mut self, last: bool) {
-        for pod in 0..self.problem.pods.len() {
+        for pod in 0..self.end {
             let class = self.problem.pods[pod];
             if self.bin_of[pod].is_some() || self.demand_of[class].is_empty() {
                 continue;
@@ -188,7 +191,7 @@ impl<'p> Packer<'p> {
 
     /// Places pods without rules of their own beside those that are placed.
     pub(crate) fn fill_opened(&mut self) {
-        for pod in 0..self.problem.pods.len() {
+        for pod in 0..self.end {
             let class = self.problem.pods[pod];
             let alternatives = &self.problem.classes[class].alternatives;
             if self.bin_of[pod].is_none() && alternatives.first().is_some_and(|of| of.rules.is_empty()) {
@@ -199,7 +202,7 @@ impl<'p> Packer<'p> {
 
     /// Places every pod that has no place yet, again and again while that gets further.
     pub(crate) fn fill(&mut self) {
-        let mut waiting: Vec<usize> = (0..self.problem.pods.len()).filter(|pod| self.bin_of[*pod].is_none()).collect();
+        let mut waiting: Vec<usize> = (0..self.end).filter(|pod| self.bin_of[*pod].is_none()).collect();
         // Pods that bind others wait for the others: rules look at what is placed.
         loop {
             let before = waiting.len();

@@ -74,13 +74,16 @@ const PREMIUM_STEPS: u32 = 8;
 /// A packing that costs no more than its plan by this factor (in percent) is as good as planned.
 const AS_PLANNED_PERCENT: u64 = 125;
 
+/// So many levels of importance have a plan of their own.
+const LEVELS_MAX: usize = 8;
+
 /// Places every pod that can be placed.
 ///
 /// *Price* comes first: a plan of what to buy is followed as far as it is legal, and made anew for what the limits of
 /// pools leave out of it, at most [`PLANS_MAX`] times. It is weighed against nodes bought as
 /// pods come, each filled as far as any type goes: fewest pods without a place, the most important first, then the
 /// lowest price, then the fewest nodes. Where pods differ in importance and some find no place, a packing strictly in
-/// their order is weighed as well: nothing in it is given to a pod that a more important one could have used.
+/// their order is weighed as well, and one that plans for the more important ones first.
 ///
 /// *Nodes*: where daemons run on every node, few nodes are worth something: at most [`NODES_MAX_FACTOR`] times those
 /// of the fullest packing are planned. *Flexibility*: a node keeps every type that holds its pods and is at most
@@ -94,9 +97,22 @@ pub fn solve(problem: &Problem) -> Solution {
     filled.fill_nodes();
     let mut best = cheapest(problem, filled);
     if !problem.levels.is_empty() && best.unplaced.iter().any(|pods| *pods > 0) {
-        best = best.or(Packed::new(Packer::new(problem)));
+        best = best.or(Packed::new(Packer::new(problem))).or(by_levels(problem));
     }
     best.solution()
+}
+
+/// What the most important pods need is planned before anybody else is looked at, and so on, level by level; after
+/// [`LEVELS_MAX`] of them, all that are left together.
+fn by_levels(problem: &Problem) -> Packed<'_> {
+    let mut packer = Packer::new(problem);
+    for end in problem.levels.iter().copied().take(LEVELS_MAX).chain(std::iter::once(problem.pods.len())) {
+        packer.end = end;
+        packer.fill_nodes();
+        let plan = Planner::new(problem, &mut packer).plan(&packer, PREMIUM);
+        packer = follow(problem, &packer, plan, PREMIUM).0.packer;
+    }
+    Packed::new(packer)
 }
 
 fn cheapest<'p>(problem: &'p Problem, mut filled: Packer<'p>) -> Packed<'p> {

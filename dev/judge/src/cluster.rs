@@ -94,6 +94,8 @@ pub struct Plan {
     pub late: BTreeSet<String>,
     /// Pods without a place, with the line their event would have.
     pub verdicts: Vec<(String, String)>,
+    /// How many of the places are of rounds before the last.
+    pub(crate) earlier: usize,
 }
 
 impl Cluster {
@@ -130,6 +132,7 @@ impl Cluster {
             let decision = provision::decide(&world, &catalogue, &settings, now);
             for learned in decision.learned {
                 if let Observation::Planned(round) = &learned {
+                    plan.earlier = plan.places.len();
                     plan.read(round);
                 }
                 world.apply(learned, now);

@@ -19,6 +19,9 @@ pub enum Fault {
     /// It waits although somebody could take it, now and alone.
     #[error("pod {pod}: found the verdict {verdict:?}, expected a place on {place}")]
     Neglected { pod: String, verdict: String, place: String },
+    /// It waits although a less important pod has a place that would do for it.
+    #[error("pod {pod}: found the verdict {verdict:?}, expected the place of less important pods on {node}")]
+    Outranked { pod: String, verdict: String, node: String },
     #[error("pod {pod}: found the verdict {verdict:?}, expected that its spec can be read")]
     Unread { pod: String, verdict: String },
 }

@@ -137,3 +137,8 @@ pub(crate) fn is_odd(pod: &Pod) -> bool {
         || affinity(pod).iter().chain(&anti_affinity(pod)).any(by_labels)
         || spec.resource_claims.iter().flatten().next().is_some()
 }
+
+/// Of pods that cannot all have a place, those with the highest come first.
+pub(crate) fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}

@@ -20,13 +20,29 @@ pub(crate) fn judge(cluster: &Cluster, plan: &Plan, left: &[Spot]) -> Vec<Fault>
         let (key, verdict) = (key.clone(), verdict.clone());
         if verdict.starts_with("the pod cannot be read") {
             faults.push(Fault::Unread { pod: key, verdict });
-        } else if is_alone(cluster, pod)
-            && let Some(place) = place_for(cluster, plan, left, pod)
-        {
-            faults.push(Fault::Neglected { pod: key, verdict, place });
+        } else if is_alone(cluster, pod) {
+            if let Some(place) = place_for(cluster, plan, left, pod) {
+                faults.push(Fault::Neglected { pod: key, verdict, place });
+            } else if let Some(node) = taken_by_less_important(cluster, plan, left, pod) {
+                faults.push(Fault::Outranked { pod: key, verdict, node });
+            }
         }
     }
     faults
+}
+
+/// A spot with room for the pod if the pods of this round that are less important were not there.
+fn taken_by_less_important(cluster: &Cluster, plan: &Plan, left: &[Spot], pod: &Pod) -> Option<String> {
+    left.iter().find_map(|spot| {
+        let mut without = spot.clone();
+        for (key, _) in plan.places[plan.earlier..].iter().filter(|(_, target)| spot.is(target)) {
+            let other = cluster.pod(key).filter(|other| pods::priority(other) < pods::priority(pod));
+            if let Some(other) = other {
+                without.give_back(other);
+            }
+        }
+        without.accepts(pod).is_ok().then(|| spot.name().to_owned())
+    })
 }
 
 /// It has no rules about others, and nobody refuses it.

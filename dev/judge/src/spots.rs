@@ -63,6 +63,16 @@ impl Spot {
     }
 }
 
+impl Spot {
+    /// The room of a pod that was taken in; not its ports.
+    pub(crate) fn give_back(&mut self, pod: &Pod) {
+        let asked = amounts::of_pod(pod);
+        for shape in &mut self.shapes {
+            amounts::add(&mut shape.room, &asked);
+        }
+    }
+}
+
 impl Shape {
     pub(crate) fn accepts(&self, pod: &Pod, node: &str, asked: &Amounts, ports: &[Port]) -> Result<(), Rule> {
         if !labels::pod_chooses(pod, node, &self.labels) {

@@ -183,7 +183,7 @@ struct Demand {
 fn demands(problem: &Problem, packer: &mut Packer<'_>) -> (Vec<Demand>, u64) {
     packer.demand_of.iter_mut().for_each(Vec::clear);
     let mut waiting = vec![0_u32; problem.classes.len()];
-    for (pod, class) in problem.pods.iter().enumerate() {
+    for (pod, class) in problem.pods[..packer.end].iter().enumerate() {
         waiting[*class] += u32::from(packer.bin_of[pod].is_none());
     }
     let mut all: Vec<Demand> = Vec::new();

@@ -20,6 +20,7 @@ pub(super) struct DrawnWorkload {
     /// Numbers of the nodes that its running pods are on.
     running: Vec<usize>,
     spec: Drawn,
+    priority: Option<i32>,
     fate: Fate,
 }
 
@@ -45,14 +46,16 @@ pub(super) fn workload(scope: Scope) -> impl Strategy<Value = DrawnWorkload> {
         1_usize..=6,
         prop_oneof![3 => Just(Vec::new()), 2 => vec(0_usize..6, 1..=3)],
         spec(scope),
+        sometimes(25, prop_oneof![Just(-5), Just(7), Just(100)]),
         fate,
     )
-        .prop_map(|(namespace, labels, waiting, running, spec, fate)| DrawnWorkload {
+        .prop_map(|(namespace, labels, waiting, running, spec, priority, fate)| DrawnWorkload {
             namespace,
             labels,
             waiting,
             running,
             spec,
+            priority,
             fate,
         })
 }
@@ -312,11 +315,14 @@ fn pod_term(scope: Scope) -> impl Strategy<Value = Drawn> {
 
 pub(super) fn build(cluster: &mut Cluster, at: usize, drawn: &DrawnWorkload, pods_max: usize) {
     let (app, tier, hash) = drawn.labels;
-    let pod: Pod = super::read(json!({
+    let mut pod: Pod = super::read(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "namespace": drawn.namespace, "labels": { "app": app, "tier": tier, "hash": hash } },
         "spec": drawn.spec,
     }));
+    if let Some(spec) = &mut pod.spec {
+        spec.priority = drawn.priority;
+    }
     let named = |number: usize| {
         let mut pod = pod.clone();
         pod.metadata.name = Some(format!("w{at}-{number}"));
