@@ -50,11 +50,10 @@ impl Interned<'_> {
         let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
         let pods: Vec<&Digest> = bound.chain(coming).collect();
         let joining = claim.filter(|_| !node.is_registered());
-        let mut labels = match joining {
-            Some(claim) => claim.labels_of(node),
-            None => node.labels().cloned().unwrap_or_default(),
-        };
-        labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
+        let mut labels = labels_of(node);
+        if let Some(claim) = joining {
+            labels.extend(claim.labels_of(node));
+        }
         let row = self.words.label_row(&self.problem.layout, &labels);
         let mut standing = joining.map_or_else(|| node.taints().to_vec(), |claim| claim.taints_of(node));
         standing.retain(|taint| !starting.is_some_and(|claim| claim.is_passing(taint)));
@@ -183,6 +182,13 @@ impl Interned<'_> {
     fn daemons_on<'d>(&self, standing: &[Taint], row: &Row, daemons: &'d [Daemon]) -> impl Iterator<Item = &'d Daemon> {
         daemons.iter().filter(|daemon| daemon.tolerates(standing.iter()) && self.runs_on(daemon, row))
     }
+}
+
+/// The labels of a node, with its name.
+pub(super) fn labels_of(node: &NodeState) -> BTreeMap<String, String> {
+    let mut all = node.labels().cloned().unwrap_or_default();
+    all.insert(NODE_NAME.to_owned(), node.name().to_owned());
+    all
 }
 
 /// Amounts the claim promises where the node has none yet.
