@@ -234,6 +234,9 @@ pub trait Cloud {
     /// A request with every detail fixed; only the wire crate looks inside.
     type Call: Clone + Debug + PartialEq;
 
+    /// Another number whenever what is told of a catalogue, a node class or a claim's drift may be another.
+    fn version(&self) -> u64;
+
     fn node_class(&self, name: &str) -> NodeClassState;
 
     fn node_class_kind(&self) -> NodeClassKind {

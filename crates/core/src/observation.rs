@@ -110,6 +110,11 @@ pub enum Observation {
     CatalogueChanged,
     /// A provisioning round was solved: what it assumed and what it told each pod.
     Planned(Box<Round>),
+    /// Nothing is to be done for these claims before the time beside them, as long as nothing of them is observed and the
+    /// cloud's [version](crate::Cloud::version) is this.
+    Quiet { claims: Vec<(String, Timestamp)>, version: u64 },
+    /// The list of instances that was asked for then agrees with the claims.
+    InOrder { asked_at: Timestamp },
 }
 
 /// Why a write or a call did not succeed, as far as decisions care.

@@ -227,6 +227,10 @@ struct Catalogue(Arc<[Arc<cloud::InstanceType>]>);
 impl Cloud for Catalogue {
     type Call = ();
 
+    fn version(&self) -> u64 {
+        0
+    }
+
     fn node_class(&self, _name: &str) -> NodeClassState {
         NodeClassState::Ready { generation: 1 }
     }

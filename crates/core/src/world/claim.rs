@@ -61,6 +61,16 @@ pub struct ClaimState {
     doubt_until: Option<Timestamp>,
     /// When this process first saw it.
     pub since: Timestamp,
+    /// Nothing was to be done for it.
+    quiet: Option<Quiet>,
+}
+
+/// What was found when a claim was last looked at holds between two instants, and while the cloud's version is the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quiet {
+    from: Timestamp,
+    until: Timestamp,
+    version: u64,
 }
 
 impl ClaimState {
@@ -70,7 +80,7 @@ impl ClaimState {
     }
 
     fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
-        Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now }
+        Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now, quiet: None }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
@@ -84,9 +94,26 @@ impl ClaimState {
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
         self.claim = Arc::new(claim);
+        self.quiet = None;
+    }
+
+    pub(super) fn found_quiet(&mut self, until: Timestamp, version: u64, now: Timestamp) {
+        self.quiet = Some(Quiet { from: now, until, version });
+    }
+
+    /// Something it depends on was observed.
+    pub(super) fn disturbed(&mut self) {
+        self.quiet = None;
+    }
+
+    /// If it need not be looked at now: when it has to be.
+    pub fn quiet_until(&self, version: u64, now: Timestamp) -> Option<Timestamp> {
+        let quiet = self.quiet.filter(|quiet| quiet.version == version)?;
+        (quiet.from <= now && now < quiet.until).then_some(quiet.until)
     }
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
+        self.quiet = None;
         let later = |delay| now.checked_add(delay).unwrap_or(now);
         match &outcome {
             LaunchOutcome::Failed { token_spent, .. } => {

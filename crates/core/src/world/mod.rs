@@ -23,6 +23,7 @@ mod storage;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -85,6 +86,8 @@ pub struct World {
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
     pub instances: Option<(Timestamp, Vec<Instance>)>,
+    /// The latest list of instances that agreed with the claims, by when it was asked for.
+    pub in_order: Option<Timestamp>,
     /// Instances whose termination was asked for, by provider id.
     pub terminating: BTreeMap<String, Terminating>,
     /// When this process last wrote a pool's status.
@@ -93,6 +96,8 @@ pub struct World {
     pub health: BTreeMap<String, Health>,
     /// By node: when a pod was last bound to it, ended or was told to.
     pub pod_events: BTreeMap<String, Timestamp>,
+    /// What [`World::provisioned`] answers, until a claim or a node changes.
+    provisioned: OnceLock<BTreeMap<String, Resources>>,
     listed: BTreeSet<Kind>,
     digests: digest::Digests,
 }
@@ -158,6 +163,14 @@ impl World {
             }
             Observation::CatalogueChanged => self.batch.retry(now),
             Observation::Planned(round) => self.planned(*round),
+            Observation::Quiet { claims, version } => {
+                for (name, until) in claims {
+                    if let Some(state) = self.claims.get_mut(&name) {
+                        state.found_quiet(until, version, now);
+                    }
+                }
+            }
+            Observation::InOrder { asked_at } => self.in_order = Some(asked_at),
         }
     }
 
@@ -180,6 +193,7 @@ impl World {
                 }
                 let ending = self.is_ending_by_name(&name);
                 self.node_deleted(&name);
+                self.disturb(state.provider_id());
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
@@ -197,8 +211,14 @@ impl World {
                 // Status counters change all the time; only what placement depends on counts.
                 let matters =
                     known.is_none_or(|known| known.spec != pool.spec || is_ready_pool(known) != is_ready_pool(&pool));
+                let asks_the_same = known.is_some_and(|known| {
+                    known.spec == pool.spec && known.metadata.annotations == pool.metadata.annotations
+                });
                 if matters {
                     self.batch.retry(now);
+                }
+                if !asks_the_same {
+                    self.disturb_pool(&name);
                 }
                 self.pool_turned(&name, &pool);
                 self.pools.insert(name, *pool);
@@ -271,6 +291,7 @@ impl World {
         if let Some((pool, launch)) = known.and_then(|known| self.launch_ended(&known.claim, &claim, now)) {
             self.health.entry(pool).or_default().record(launch);
         }
+        self.provisioned.take();
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
@@ -381,6 +402,7 @@ impl World {
             }
             Object::NodePool(pool) => {
                 if let Some(name) = &pool.metadata.name {
+                    self.disturb_pool(name);
                     self.pools.remove(name);
                     self.pool_counted.remove(name);
                     self.health.remove(name);
@@ -435,19 +457,41 @@ impl World {
     }
 
     fn node_deleted(&mut self, name: &str) {
+        self.provisioned.take();
         if let Some(state) = self.nodes.remove(name)
             && let Some(id) = state.provider_id()
-            && let Some(names) = self.nodes_by_provider_id.get_mut(id)
         {
-            names.remove(name);
-            if names.is_empty() {
-                self.nodes_by_provider_id.remove(id);
+            if let Some(names) = self.nodes_by_provider_id.get_mut(id) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.nodes_by_provider_id.remove(id);
+                }
             }
+            self.disturb(Some(id));
         }
+    }
+
+    /// Something of the claim's instance was observed.
+    fn disturb(&mut self, provider_id: Option<&str>) {
+        if let Some(claim) = provider_id.and_then(|id| self.claims_by_provider_id.get(id))
+            && let Some(state) = self.claims.get_mut(claim)
+        {
+            state.disturbed();
+        }
+    }
+
+    fn disturb_node(&mut self, name: &str) {
+        let provider_id = self.nodes.get(name).and_then(NodeState::provider_id).map(str::to_owned);
+        self.disturb(provider_id.as_deref());
+    }
+
+    fn disturb_pool(&mut self, pool: &str) {
+        self.claims.values_mut().filter(|state| state.pool() == Some(pool)).for_each(ClaimState::disturbed);
     }
 
     /// The claim is gone: pods expected on it are pending again.
     fn claim_deleted(&mut self, name: &str, now: Timestamp) {
+        self.provisioned.take();
         if let Some(state) = self.claims.remove(name) {
             if let Some(id) = state.provider_id() {
                 self.claims_by_provider_id.remove(id);
@@ -551,6 +595,12 @@ impl World {
     fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
         self.flights.end(key, outcome.as_ref().err(), now);
         let claim = key.subject.strip_prefix("NodeClaim/").unwrap_or_default();
+        if let Some(state) = self.claims.get_mut(claim) {
+            state.disturbed();
+        }
+        if let Some(node) = key.subject.strip_prefix("Node/") {
+            self.disturb_node(node);
+        }
         if let Some(pool) = key.subject.strip_prefix("NodePool/") {
             self.pool_counted.insert(pool.to_owned(), now);
         }
@@ -594,6 +644,25 @@ impl World {
             }
         }
         capacity
+    }
+
+    /// What the claims of each pool that have an instance, and are not being deleted, hold together, and how many nodes
+    /// they are.
+    pub fn provisioned(&self) -> &BTreeMap<String, Resources> {
+        self.provisioned.get_or_init(|| {
+            let mut all: BTreeMap<String, Resources> = BTreeMap::new();
+            for state in self.claims.values().filter(|state| !state.is_deleting() && state.provider_id().is_some()) {
+                let Some(pool) = state.pool() else { continue };
+                if !all.contains_key(pool) {
+                    all.insert(pool.to_owned(), Resources::default());
+                }
+                if let Some(total) = all.get_mut(pool) {
+                    total.add(&self.capacity_of(state));
+                    total.set(resources::NODES, total.get(resources::NODES) + 1);
+                }
+            }
+            all
+        })
     }
 
     fn knows(&self, object: &Object) -> bool {
