@@ -10,6 +10,7 @@ use karpenter_api::{NodeClaim, NodePool, labels, taints};
 use super::NodeState;
 use crate::Timestamp;
 use crate::cloud::{LaunchOutcome, Launched};
+use crate::resources::{self, Resources};
 
 /// A refused launch is tried again after 1 s, doubling up to 60 s (behaviours: NodeClaim lifecycle).
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(1);
@@ -50,6 +51,8 @@ pub enum LaunchState {
 #[derive(Clone, Debug)]
 pub struct ClaimState {
     pub claim: Arc<NodeClaim>,
+    /// As its status promises it.
+    pub(super) capacity: Resources,
     pub launch: LaunchState,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
@@ -80,7 +83,8 @@ impl ClaimState {
     }
 
     fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
-        Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now, quiet: None }
+        let capacity = promised(&claim);
+        Self { claim, capacity, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now, quiet: None }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
@@ -93,6 +97,7 @@ impl ClaimState {
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
+        self.capacity = promised(&claim);
         self.claim = Arc::new(claim);
         self.quiet = None;
     }
@@ -229,6 +234,15 @@ impl ClaimState {
         let mut startup = self.claim.spec.startup_taints.iter().flatten();
         taints::is_ephemeral(taint) || startup.any(|known| known.key == taint.key && known.effect == taint.effect)
     }
+}
+
+/// Amounts that cannot be read are left out.
+fn promised(claim: &NodeClaim) -> Resources {
+    let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let read = |(name, amount): (&String, &karpenter_api::Quantity)| {
+        Some((name.clone(), resources::amount(name, &amount.to_string())?))
+    };
+    capacity.into_iter().flatten().filter_map(read).collect()
 }
 
 /// The pool's Ready condition is True.

@@ -23,7 +23,7 @@ mod storage;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -292,6 +292,7 @@ impl World {
             self.health.entry(pool).or_default().record(launch);
         }
         self.provisioned.take();
+        self.batch.stir();
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
@@ -326,6 +327,7 @@ impl World {
             && state.uid() == uid
         {
             state.launched(outcome, now);
+            self.batch.stir();
         }
     }
 
@@ -354,6 +356,9 @@ impl World {
         }
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
+        let counts_the_same = known.is_some_and(|known| {
+            Arc::ptr_eq(&known.digest, &state.digest) && known.is_terminating() == state.is_terminating()
+        });
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
             self.unindex_pod(&node, &key);
         }
@@ -380,6 +385,9 @@ impl World {
         if freed {
             self.batch.retry(now);
         }
+        if newly_bound || !counts_the_same {
+            self.batch.stir();
+        }
         self.note_pod_event(event);
         self.pods.insert(key, state);
     }
@@ -403,6 +411,7 @@ impl World {
             Object::NodePool(pool) => {
                 if let Some(name) = &pool.metadata.name {
                     self.disturb_pool(name);
+                    self.batch.stir();
                     self.pools.remove(name);
                     self.pool_counted.remove(name);
                     self.health.remove(name);
@@ -439,6 +448,7 @@ impl World {
             }
             Object::Selecting(gone) => {
                 self.selectors.remove(&(gone.kind, gone.namespace.clone(), gone.name.clone()));
+                self.batch.stir();
             }
         }
     }
@@ -453,6 +463,7 @@ impl World {
             }
         }
         self.unschedulable.remove(key);
+        self.batch.stir();
         self.flights.forget(&format!("Pod/{key}"));
     }
 
@@ -491,6 +502,7 @@ impl World {
 
     /// The claim is gone: pods expected on it are pending again.
     fn claim_deleted(&mut self, name: &str, now: Timestamp) {
+        self.batch.stir();
         self.provisioned.take();
         if let Some(state) = self.claims.remove(name) {
             if let Some(id) = state.provider_id() {
@@ -630,18 +642,10 @@ impl World {
     /// What a claim's node holds: the node's own figures once it has them, the claim's before.
     pub fn capacity_of(&self, state: &ClaimState) -> Resources {
         let status = state.claim.status.as_ref();
-        let promised = status.and_then(|status| status.capacity.as_ref());
-        let mut capacity: Resources = promised
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &amount.to_string())?)))
-            .collect();
+        let mut capacity = state.capacity.clone();
         let node = status.and_then(|status| self.nodes.get(status.node_name.as_deref()?));
-        let real = node.and_then(|node| node.node.status.as_ref()?.capacity.as_ref());
-        for (name, amount) in real.into_iter().flatten() {
-            if let Some(amount) = resources::amount(name, &amount.0).filter(|amount| *amount > 0) {
-                capacity.set(name.clone(), amount);
-            }
+        for (name, amount) in node.iter().flat_map(|node| &node.capacity.0).filter(|(_, amount)| **amount > 0) {
+            capacity.set(name.clone(), *amount);
         }
         capacity
     }
@@ -702,7 +706,8 @@ impl World {
             self.unschedulable.insert(pod, verdict);
         }
         // A pod that is expected somewhere waits as well: another may have taken its place there.
-        self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
+        let some_wait = !(self.unschedulable.is_empty() && self.nominated.is_empty());
+        self.batch.close(round.at, some_wait, round.version);
     }
 }
 

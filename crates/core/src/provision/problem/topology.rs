@@ -15,7 +15,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::Interned;
 use super::classes::Kind;
-use super::nodes::labels_of;
+use super::nodes::label_of;
 use super::selectors::{ByLabel, Namespaces, Selects};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
@@ -395,7 +395,7 @@ impl Interned<'_> {
         let tolerates = tolerations.is_none_or(|all| hard.all(|taint| karpenter_api::taints::tolerates(all, taint)));
         let has_labels = counter.filter.as_ref().is_none_or(|filter| {
             let layout = &self.problem.layout;
-            filter.passes(layout, &self.words.label_row(layout, &labels_of(node)), &[])
+            filter.passes(layout, &self.words.label_row(layout, |key| label_of(node, key)), &[])
         });
         if tolerates && has_labels {
             one_more_in(&mut self.problem.counters[at].counts, bit);

@@ -62,10 +62,10 @@ impl Words {
     }
 
     /// Labels that are final: what is not there is absent.
-    pub(super) fn label_row(&self, layout: &Layout, labels: &BTreeMap<String, String>) -> Row {
+    pub(super) fn label_row<'l>(&self, layout: &Layout, label: impl Fn(&str) -> Option<&'l str>) -> Row {
         let mut row = layout.any();
         for (at, key) in self.keys.iter().enumerate() {
-            let bit = match labels.get(key) {
+            let bit = match label(key) {
                 Some(value) => self.bit(at, value).unwrap_or(Layout::OTHER),
                 None => Layout::ABSENT,
             };
