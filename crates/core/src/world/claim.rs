@@ -84,7 +84,17 @@ impl ClaimState {
 
     fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
         let capacity = promised(&claim);
-        Self { claim, capacity, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now, quiet: None }
+        Self {
+            claim,
+            capacity,
+            launch,
+            refusals: 0,
+            tokens_spent: 0,
+            retry_at: now,
+            doubt_until: None,
+            since: now,
+            quiet: None,
+        }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.

@@ -482,6 +482,12 @@ impl World {
         }
     }
 
+    /// Nothing is taken for quiet any more.
+    pub fn look_at_all(&mut self) {
+        self.claims.values_mut().for_each(ClaimState::disturbed);
+        self.batch.stir();
+    }
+
     /// Something of the claim's instance was observed.
     fn disturb(&mut self, provider_id: Option<&str>) {
         if let Some(claim) = provider_id.and_then(|id| self.claims_by_provider_id.get(id))

@@ -12,7 +12,7 @@ use crate::World;
 use crate::provision::pods::NODE_NAME;
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
-use crate::world::{ClaimState, Digest, NodeState, PodKey};
+use crate::world::{ClaimState, Digest, NodeState, PodKey, PodState};
 
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then claims without a Node, those that are launched first.
@@ -45,15 +45,15 @@ impl Interned<'_> {
         let name_of_claim = claim.map(ClaimState::name).filter(|name| *name != node.name());
         let names = std::iter::once(node.name()).chain(name_of_claim);
         let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
-        let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
-        let pods: Vec<&Digest> = bound.chain(coming).collect();
+        let bound: Vec<&PodState> = world.pods_on(node.name()).collect();
+        let pods: Vec<&Digest> = bound.iter().map(|pod| &*pod.digest).chain(coming).collect();
         let joining = claim.filter(|_| !node.is_registered());
         let of_claim = joining.map(|claim| claim.labels_of(node)).unwrap_or_default();
         let label = |key: &str| of_claim.get(key).map(String::as_str).or_else(|| label_of(node, key));
         let row = self.words.label_row(&self.problem.layout, label);
         let mut standing = joining.map_or_else(|| node.taints().to_vec(), |claim| claim.taints_of(node));
         standing.retain(|taint| !starting.is_some_and(|claim| claim.is_passing(taint)));
-        let is_there = |daemon: &Daemon| world.pods_on(node.name()).any(|pod| daemon.owns(pod));
+        let is_there = |daemon: &Daemon| bound.iter().any(|pod| daemon.owns(pod));
         for daemon in self.daemons_on(&standing, &row, daemons).filter(|daemon| !is_there(daemon)) {
             available.subtract(&daemon.requests);
         }

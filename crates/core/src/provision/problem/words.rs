@@ -69,7 +69,7 @@ impl Words {
                 Some(value) => self.bit(at, value).unwrap_or(Layout::OTHER),
                 None => Layout::ABSENT,
             };
-            layout.restrict(&mut row, at, [bit]);
+            layout.settle(&mut row, at, bit);
         }
         row
     }
@@ -93,7 +93,7 @@ impl Words {
         for (at, key) in self.keys.iter().enumerate() {
             if requirements.get(key).is_none() && !keys::is_well_known(key) {
                 let bit = if key == keys::HOSTNAME { Layout::OTHER } else { Layout::ABSENT };
-                layout.restrict(&mut row, at, [bit]);
+                layout.settle(&mut row, at, bit);
             }
         }
         row
