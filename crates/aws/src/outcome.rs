@@ -317,6 +317,7 @@ mod tests {
     const ZONES: [&str; 2] = ["a", "b"];
 
     fn launch(spot: bool) -> Launch {
+    use crate::report::CapacityReservation;
         let one = |zone: &str| Override {
             instance_type: "m5.large".into(),
             zone: zone.into(),
@@ -431,6 +432,49 @@ mod tests {
     fn spot_without_its_role_is_left_alone_everywhere() {
         let mut aws = Aws::new(AwsSettings::default());
         let fleet = Fleet { errors: vec![refusal(NO_SPOT_ROLE, "a")], ..Fleet::default() };
+    #[test]
+    fn what_a_reservation_refuses_is_its_own_and_plain_capacity_stays_on_offer() {
+        let now = Timestamp::UNIX_EPOCH;
+        let sold = |zone: &str| ("m5.large".to_owned(), zone.to_owned());
+        let reserved = BTreeMap::from([(sold("a"), "cr-a".to_owned()), (sold("b"), "cr-b".to_owned())]);
+        let knowledge = LaunchKnowledge { reserved, ..LaunchKnowledge::default() };
+        let launch = Launch { knowledge, ..launch(false) };
+        let told_of = |id: &str| CapacityReservation { id: id.into(), available: 5, ..Default::default() };
+        let bought = FleetInstance {
+            id: "i-1".into(),
+            instance_type: "m5.large".into(),
+            zone: "a".into(),
+            ..Default::default()
+        };
+        let lacks = |zone| refusal("ReservationCapacityExceeded", zone);
+        let call = CallError {
+            operation: "CreateFleet",
+            code: "ReservationCapacityExceeded".into(),
+            message: String::new(),
+            uncertain: false,
+        };
+        // What came back, how many are left in each reservation then, how often it was refused.
+        let table = [
+            (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("a")] }), (0, 5), 1),
+            (Ok(Fleet { instances: vec![bought], errors: vec![lacks("b")] }), (4, 0), 1),
+            (Ok(Fleet { instances: Vec::new(), errors: vec![lacks("a")] }), (0, 0), 2),
+            (Err(call), (0, 0), 2),
+        ];
+        for (result, left, without) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            aws.reservations.told(&[told_of("cr-a"), told_of("cr-b")]);
+            // The same answer again, as it comes when a call is repeated.
+            for _ in 0..2 {
+                let outcomes = aws.launched(&launch, result.clone(), now);
+                let lacking = outcomes.iter().filter(|one| told(one) == "InsufficientCapacity").count();
+                assert_eq!(lacking, without, "{result:?}");
+                assert_eq!((aws.reservations.left("cr-a"), aws.reservations.left("cr-b")), left, "{result:?}");
+            }
+            assert_eq!(left_alone(&aws, false, now), "", "{result:?}");
+            assert!(aws.unavailable.is_empty(), "{result:?}");
+        }
+    }
+
         let outcomes = aws.launched(&launch(true), Ok(fleet), Timestamp::UNIX_EPOCH);
         assert_eq!(told(&outcomes[0]), "InsufficientCapacity");
         assert!(aws.unavailable.has(CapacityType::Spot, "c5.large", "c", Timestamp::UNIX_EPOCH));
