@@ -36,6 +36,7 @@ struct Found<'a> {
     image_id: &'a str,
     spot: bool,
     reservation: Option<&'a str>,
+    tenancy: &'a str,
 }
 
 impl Aws {
@@ -142,6 +143,7 @@ impl Aws {
             zone: &one.zone,
             image_id: &one.image_id,
             spot: one.spot,
+            tenancy: &launch.knowledge.tenancy,
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -171,6 +173,7 @@ impl Aws {
             zone: &instance.zone,
             image_id: &instance.image_id,
             spot: instance.spot,
+            tenancy: &instance.tenancy,
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
@@ -194,6 +197,7 @@ impl Aws {
         });
         let arch = image
             .and_then(|image| image.requirements.into_iter().find(|r| r.key == keys::ARCH)?.values?.into_iter().next());
+        let tenancy = if found.tenancy.is_empty() { "default" } else { found.tenancy };
         let mut chosen = vec![
             (keys::INSTANCE_TYPE, found.instance_type.to_owned()),
             (keys::ZONE, found.zone.to_owned()),
@@ -201,7 +205,7 @@ impl Aws {
             (keys::CAPACITY_TYPE, capacity_type.as_str().to_owned()),
             (keys::REGION, self.settings.region.clone()),
             (keys::EC2_NODE_CLASS, class.to_owned()),
-            (keys::INSTANCE_TENANCY, "default".to_owned()),
+            (keys::INSTANCE_TENANCY, tenancy.to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
         chosen.extend(reservation.into_iter().flat_map(|of| {
@@ -313,11 +317,11 @@ mod tests {
     use super::*;
     use crate::AwsSettings;
     use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+    use crate::report::CapacityReservation;
 
     const ZONES: [&str; 2] = ["a", "b"];
 
     fn launch(spot: bool) -> Launch {
-    use crate::report::CapacityReservation;
         let one = |zone: &str| Override {
             instance_type: "m5.large".into(),
             zone: zone.into(),
@@ -429,10 +433,6 @@ mod tests {
     }
 
     #[test]
-    fn spot_without_its_role_is_left_alone_everywhere() {
-        let mut aws = Aws::new(AwsSettings::default());
-        let fleet = Fleet { errors: vec![refusal(NO_SPOT_ROLE, "a")], ..Fleet::default() };
-    #[test]
     fn what_a_reservation_refuses_is_its_own_and_plain_capacity_stays_on_offer() {
         let now = Timestamp::UNIX_EPOCH;
         let sold = |zone: &str| ("m5.large".to_owned(), zone.to_owned());
@@ -475,6 +475,10 @@ mod tests {
         }
     }
 
+    #[test]
+    fn spot_without_its_role_is_left_alone_everywhere() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let fleet = Fleet { errors: vec![refusal(NO_SPOT_ROLE, "a")], ..Fleet::default() };
         let outcomes = aws.launched(&launch(true), Ok(fleet), Timestamp::UNIX_EPOCH);
         assert_eq!(told(&outcomes[0]), "InsufficientCapacity");
         assert!(aws.unavailable.has(CapacityType::Spot, "c5.large", "c", Timestamp::UNIX_EPOCH));
