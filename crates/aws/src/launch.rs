@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
-use karpenter_api::{NodeClaim, labels as keys};
+use karpenter_api::{NodeClaim, RequirementSpec, labels as keys};
 use karpenter_core::Cloud;
 use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState, Offering};
 use karpenter_core::requirements::{Requirement, Requirements};
@@ -45,7 +45,8 @@ pub(crate) fn plan(
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
     let (candidates, capacity_type) = select(&rows.all, &batch.claims)?;
     let spot = capacity_type == CapacityType::Spot;
-    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, planned, now };
+    let tenancy = tenancy(claim);
+    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, tenancy, planned, now };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
     let mut tags = templates.content().tags();
     tags.insert(keys::TAG_LAUNCH.to_owned(), batch.token.to_owned());
@@ -70,6 +71,7 @@ pub(crate) fn plan(
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
             annotations: annotations(class, aws.cluster_ca()),
+            tenancy: tenancy.to_owned(),
             reserved: reservations(&candidates),
             ..LaunchKnowledge::default()
         },
@@ -79,6 +81,13 @@ pub(crate) fn plan(
 pub(crate) fn reference(claim: &NodeClaim) -> ClaimRef {
     let meta = &claim.metadata;
     ClaimRef { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }
+}
+
+/// Shared hardware unless the claim rules it out.
+fn tenancy(claim: &NodeClaim) -> &'static str {
+    let is_tenancy = |spec: &&RequirementSpec| keys::normalized(&spec.key) == keys::INSTANCE_TENANCY;
+    let mut asked = claim.spec.requirements.iter().filter(is_tenancy);
+    if asked.all(|spec| Requirement::from_spec(spec).has("default")) { "default" } else { "dedicated" }
 }
 
 /// If the claim would be launched on nothing but capacity that is on trial: a name for it.
@@ -132,6 +141,7 @@ struct Templates<'a> {
     status: &'a Ec2NodeClassStatus,
     cluster: &'a Cluster,
     capacity_type: CapacityType,
+    tenancy: &'static str,
     /// Launches of the same moment.
     planned: &'a [Call],
     now: Timestamp,
@@ -147,7 +157,7 @@ impl Templates<'_> {
             types: &self.aws.types,
             claim: Some(self.claim),
             capacity_type: self.capacity_type,
-            tenancy: "default",
+            tenancy: self.tenancy,
         }
     }
 

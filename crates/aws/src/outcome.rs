@@ -36,6 +36,7 @@ struct Found<'a> {
     image_id: &'a str,
     spot: bool,
     reservation: Option<&'a str>,
+    tenancy: &'a str,
 }
 
 impl Aws {
@@ -142,6 +143,7 @@ impl Aws {
             zone: &one.zone,
             image_id: &one.image_id,
             spot: one.spot,
+            tenancy: &launch.knowledge.tenancy,
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -171,6 +173,7 @@ impl Aws {
             zone: &instance.zone,
             image_id: &instance.image_id,
             spot: instance.spot,
+            tenancy: &instance.tenancy,
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
@@ -194,6 +197,7 @@ impl Aws {
         });
         let arch = image
             .and_then(|image| image.requirements.into_iter().find(|r| r.key == keys::ARCH)?.values?.into_iter().next());
+        let tenancy = if found.tenancy.is_empty() { "default" } else { found.tenancy };
         let mut chosen = vec![
             (keys::INSTANCE_TYPE, found.instance_type.to_owned()),
             (keys::ZONE, found.zone.to_owned()),
@@ -201,7 +205,7 @@ impl Aws {
             (keys::CAPACITY_TYPE, capacity_type.as_str().to_owned()),
             (keys::REGION, self.settings.region.clone()),
             (keys::EC2_NODE_CLASS, class.to_owned()),
-            (keys::INSTANCE_TENANCY, "default".to_owned()),
+            (keys::INSTANCE_TENANCY, tenancy.to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
         chosen.extend(reservation.into_iter().flat_map(|of| {
@@ -313,6 +317,7 @@ mod tests {
     use super::*;
     use crate::AwsSettings;
     use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+    use crate::report::CapacityReservation;
 
     const ZONES: [&str; 2] = ["a", "b"];
 
@@ -425,6 +430,49 @@ mod tests {
         let repeated = Launch { taken: vec!["aws:///b/i-1".into()], ..launch(false) };
         assert_eq!(outcomes(&mut aws, &repeated), ["aws:///b/i-2", "InsufficientCapacity"]);
         assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "a", "only what was named: the fleet got something");
+    }
+
+    #[test]
+    fn what_a_reservation_refuses_is_its_own_and_plain_capacity_stays_on_offer() {
+        let now = Timestamp::UNIX_EPOCH;
+        let sold = |zone: &str| ("m5.large".to_owned(), zone.to_owned());
+        let reserved = BTreeMap::from([(sold("a"), "cr-a".to_owned()), (sold("b"), "cr-b".to_owned())]);
+        let knowledge = LaunchKnowledge { reserved, ..LaunchKnowledge::default() };
+        let launch = Launch { knowledge, ..launch(false) };
+        let told_of = |id: &str| CapacityReservation { id: id.into(), available: 5, ..Default::default() };
+        let bought = FleetInstance {
+            id: "i-1".into(),
+            instance_type: "m5.large".into(),
+            zone: "a".into(),
+            ..Default::default()
+        };
+        let lacks = |zone| refusal("ReservationCapacityExceeded", zone);
+        let call = CallError {
+            operation: "CreateFleet",
+            code: "ReservationCapacityExceeded".into(),
+            message: String::new(),
+            uncertain: false,
+        };
+        // What came back, how many are left in each reservation then, how often it was refused.
+        let table = [
+            (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("a")] }), (0, 5), 1),
+            (Ok(Fleet { instances: vec![bought], errors: vec![lacks("b")] }), (4, 0), 1),
+            (Ok(Fleet { instances: Vec::new(), errors: vec![lacks("a")] }), (0, 0), 2),
+            (Err(call), (0, 0), 2),
+        ];
+        for (result, left, without) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            aws.reservations.told(&[told_of("cr-a"), told_of("cr-b")]);
+            // The same answer again, as it comes when a call is repeated.
+            for _ in 0..2 {
+                let outcomes = aws.launched(&launch, result.clone(), now);
+                let lacking = outcomes.iter().filter(|one| told(one) == "InsufficientCapacity").count();
+                assert_eq!(lacking, without, "{result:?}");
+                assert_eq!((aws.reservations.left("cr-a"), aws.reservations.left("cr-b")), left, "{result:?}");
+            }
+            assert_eq!(left_alone(&aws, false, now), "", "{result:?}");
+            assert!(aws.unavailable.is_empty(), "{result:?}");
+        }
     }
 
     #[test]
