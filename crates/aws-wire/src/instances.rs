@@ -103,7 +103,9 @@ impl Wire {
 
 fn info(instance: Instance) -> Option<InstanceInfo> {
     let placement = instance.placement;
+    let mut kinds = instance.network_interfaces.iter().flatten().filter_map(|one| one.interface_type.as_deref());
     Some(InstanceInfo {
+        efa: kinds.any(|kind| kind.starts_with("efa")),
         id: instance.instance_id?,
         instance_type: instance.instance_type.map(|t| t.as_str().to_owned()).unwrap_or_default(),
         zone: placement.as_ref().and_then(|p| p.availability_zone.clone()).unwrap_or_default(),

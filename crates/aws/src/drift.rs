@@ -39,6 +39,13 @@ impl Machines {
     }
 }
 
+impl Machines {
+    /// It is listed, and in no reservation.
+    pub(crate) fn is_unreserved(&self, id: &str) -> bool {
+        self.0.get(id).is_some_and(|machine| machine.reservation.is_none())
+    }
+}
+
 impl Aws {
     pub(crate) fn drift_of(&self, claim: &NodeClaim) -> Drift {
         let Some(class) = self.classes.get(&claim.spec.node_class_ref.name) else {

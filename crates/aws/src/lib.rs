@@ -32,6 +32,7 @@ mod profiles;
 mod repair;
 mod reservations;
 mod reserved;
+mod reserved_claims;
 mod select;
 mod settings;
 mod shifts;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::labels as keys;
+use karpenter_core::Resources;
 use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched, Offering};
 
-use crate::call::{Find, Launch};
+use crate::call::{Find, Launch, LaunchKnowledge};
 use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
+use crate::template::EFA;
+use crate::unavailable::place;
 use crate::{Aws, labels, launch};
 
 /// EC2's codes for "this offering has nothing to give now" (EC2 API reference, error codes).
@@ -37,6 +40,7 @@ struct Found<'a> {
     spot: bool,
     reservation: Option<&'a str>,
     tenancy: &'a str,
+    efa: bool,
 }
 
 impl Aws {
@@ -69,7 +73,11 @@ impl Aws {
                 self.stale = true;
             } else {
                 let capacity_type = capacity_type(instance.spot);
-                self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
+                // Whoever finds room in a group has found it in the zone.
+                for group in [None, launch.knowledge.group.as_deref()] {
+                    let place = place(&instance.zone, group);
+                    self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &place);
+                }
             }
         }
         let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));
@@ -114,9 +122,13 @@ impl Aws {
         zone: &str,
         now: Timestamp,
     ) {
-        match launch.knowledge.reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
+        let LaunchKnowledge { reserved, group, .. } = &launch.knowledge;
+        match reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
             Some(id) => self.reservations.exhausted(id),
-            None => self.unavailable.refuse(capacity_type, instance_type, zone, now),
+            // EC2 does not always say which one: any of the launch's.
+            None if !reserved.is_empty() => reserved.values().for_each(|id| self.reservations.exhausted(id)),
+            None if instance_type.is_empty() => {}
+            None => self.unavailable.refuse(capacity_type, instance_type, &place(zone, group.as_deref()), now),
         }
     }
 
@@ -144,6 +156,7 @@ impl Aws {
             image_id: &one.image_id,
             spot: one.spot,
             tenancy: &launch.knowledge.tenancy,
+            efa: launch.knowledge.efa,
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -174,6 +187,7 @@ impl Aws {
             image_id: &instance.image_id,
             spot: instance.spot,
             tenancy: &instance.tenancy,
+            efa: instance.efa,
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
@@ -216,13 +230,18 @@ impl Aws {
             ]
         }));
         let empty = karpenter_core::Requirements::default();
+        // The type could have EFA; the instance has it only if it was asked for.
+        let has = |of: &Resources| {
+            let parts = of.0.iter().filter(|(name, _)| found.efa || *name != EFA);
+            parts.map(|(name, amount)| (name.clone(), *amount)).collect::<Resources>()
+        };
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),
             image_id: found.image_id.to_owned(),
             labels: labels::of_node(row.map_or(&empty, |row| &row.requirements), &chosen),
             annotations: annotations.clone(),
-            capacity: row.map(|row| row.capacity.clone()).unwrap_or_default(),
-            allocatable: row.map(|row| row.allocatable.clone()).unwrap_or_default(),
+            capacity: row.map(|row| has(&row.capacity)).unwrap_or_default(),
+            allocatable: row.map(|row| has(&row.allocatable)).unwrap_or_default(),
             price: offering.map(|offering| offering.price),
         }))
     }
@@ -316,7 +335,8 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
 mod tests {
     use super::*;
     use crate::AwsSettings;
-    use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+    use crate::call::{ClaimRef, FleetConfig, LaunchTemplate, Override};
+    use crate::catalogue::Rows;
     use crate::report::CapacityReservation;
 
     const ZONES: [&str; 2] = ["a", "b"];
@@ -447,6 +467,7 @@ mod tests {
             ..Default::default()
         };
         let lacks = |zone| refusal("ReservationCapacityExceeded", zone);
+        let nameless = FleetError { code: "ReservationCapacityExceeded".into(), ..FleetError::default() };
         let call = CallError {
             operation: "CreateFleet",
             code: "ReservationCapacityExceeded".into(),
@@ -456,7 +477,8 @@ mod tests {
         // What came back, how many are left in each reservation then, how often it was refused.
         let table = [
             (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("a")] }), (0, 5), 1),
-            (Ok(Fleet { instances: vec![bought], errors: vec![lacks("b")] }), (4, 0), 1),
+            (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("b")] }), (4, 0), 1),
+            (Ok(Fleet { instances: vec![bought], errors: vec![nameless] }), (0, 0), 1),
             (Ok(Fleet { instances: Vec::new(), errors: vec![lacks("a")] }), (0, 0), 2),
             (Err(call), (0, 0), 2),
         ];
@@ -472,6 +494,61 @@ mod tests {
             }
             assert_eq!(left_alone(&aws, false, now), "", "{result:?}");
             assert!(aws.unavailable.is_empty(), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_placement_group_has_no_room_for_is_left_alone_there_and_nowhere_else() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut aws = Aws::new(AwsSettings::default());
+        let knowledge = LaunchKnowledge { group: Some("pg-1".into()), ..LaunchKnowledge::default() };
+        let fleet = Fleet { errors: vec![refusal("InsufficientInstanceCapacity", "a")], ..Fleet::default() };
+        aws.launched(&Launch { knowledge, ..launch(false) }, Ok(fleet), now);
+        assert_eq!(left_alone(&aws, false, now), "", "others may have it");
+        let in_group = |group| aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place("a", Some(group)), now);
+        assert!(in_group("pg-1") && !in_group("pg-2"));
+    }
+
+    #[test]
+    fn an_instance_has_efa_only_if_it_was_asked_for() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let amounts: Resources = [("cpu", 96_000), (EFA, 4)].into_iter().collect();
+        let row = karpenter_core::cloud::InstanceType {
+            name: "m5.large".into(),
+            requirements: std::sync::Arc::default(),
+            capacity: amounts.clone(),
+            allocatable: amounts,
+            offerings: Vec::new(),
+        };
+        aws.rows.insert("default".into(), Rows::of(vec![std::sync::Arc::new(row)]));
+        let told = |outcome: &LaunchOutcome| match outcome {
+            LaunchOutcome::Launched(of) => (of.capacity.get(EFA), of.allocatable.get(EFA), of.capacity.get("cpu")),
+            other => panic!("{other:?}"),
+        };
+        for efa in [false, true] {
+            let one = FleetInstance { id: "i-1".into(), instance_type: "m5.large".into(), ..FleetInstance::default() };
+            let fleet = Fleet { instances: vec![one], errors: Vec::new() };
+            let knowledge = LaunchKnowledge { class: "default".into(), efa, ..LaunchKnowledge::default() };
+            let launch = Launch { knowledge, target: 1, ..launch(false) };
+            let launched = told(&aws.launched(&launch, Ok(fleet), Timestamp::UNIX_EPOCH)[0]);
+            let tags = BTreeMap::from([(keys::EC2_NODE_CLASS.to_owned(), "default".to_owned())]);
+            let instance = InstanceInfo {
+                id: "i-1".into(),
+                instance_type: "m5.large".into(),
+                state: "running".into(),
+                efa,
+                tags,
+                ..InstanceInfo::default()
+            };
+            let find = Find {
+                token: "t".into(),
+                claims: launch.claims[..1].to_vec(),
+                taken: Vec::new(),
+                filters: BTreeMap::new(),
+            };
+            let found = told(&aws.found(&find, Ok(vec![instance]))[0]);
+            let expected = if efa { (4, 4, 96_000) } else { (0, 0, 96_000) };
+            assert_eq!((launched, found), (expected, expected));
         }
     }
 

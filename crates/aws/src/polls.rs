@@ -58,6 +58,7 @@ impl Aws {
         self.clean_profiles(world, now, &mut decision);
         self.clean_templates(world, now, &mut decision);
         self.tag(world, now, &mut decision);
+        self.keep_reserved(world, now, &mut decision);
         for until in self.unavailable.next(now).into_iter().chain(self.shifts.next_end()) {
             decision.wake(until);
         }

@@ -335,6 +335,8 @@ pub struct InstanceInfo {
     pub spot: bool,
     /// Id of the capacity reservation it runs in.
     pub reservation: Option<String>,
+    /// Some of its network interfaces are EFA.
+    pub efa: bool,
     /// EC2's word: `default`, `dedicated`; empty when it does not say.
     pub tenancy: String,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.

@@ -405,6 +405,7 @@ fn info(one: &Instance) -> InstanceInfo {
         security_group_ids: one.groups.clone(),
         spot: one.spot,
         reservation: None,
+        efa: false,
         tenancy: String::new(),
         state: one.state.word().to_owned(),
         launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
