@@ -82,6 +82,9 @@ pub enum Call {
         filters: Filters,
     },
 
+    /// DescribeInstanceStatus of what EC2 has found broken: instance checks, system checks, events to come.
+    InstanceStatuses,
+
     /// DescribeLaunchTemplates of this cluster.
     LaunchTemplates {
         filters: Filters,

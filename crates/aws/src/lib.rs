@@ -43,6 +43,7 @@ mod templates;
 #[cfg(test)]
 mod testing;
 mod trial;
+mod troubles;
 mod unavailable;
 
 pub use cluster::KubernetesFacts;
@@ -264,6 +265,12 @@ impl Aws {
                     self.facts_version += u64::from(self.machines.listed(&instances));
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
+                }
+            }
+            Report::InstanceStatuses { result } => {
+                if let Ok(troubles) = result {
+                    self.polled.statuses = Some(now);
+                    return vec![Observation::Impaired(troubles::impairments(troubles, now))];
                 }
             }
             Report::LaunchTemplates { result } => {

@@ -24,7 +24,9 @@ impl Aws {
             match self.block_ends(state) {
                 Some(end) if end <= now => leave(world, state, now, decision),
                 end => {
-                    end.into_iter().for_each(|end| decision.wake(end));
+                    if let Some(end) = end {
+                        decision.wake(end);
+                    }
                     if self.has_left(state) {
                         relabel(world, state, now, decision);
                     }

@@ -88,6 +88,7 @@ impl Ec2 {
                 let found = self.described(now).filter(bought).collect();
                 Report::Find { find, result: Ok(found) }
             }
+            Call::InstanceStatuses => Report::InstanceStatuses { result: Ok(Vec::new()) },
             Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Ok(vec!["left-behind".into()]) },
             Call::DeleteLaunchTemplate { name } => {
                 self.deleted.push(name.clone());
@@ -180,7 +181,10 @@ fn name_of(call: &Call) -> &'static str {
         Call::Instances { .. } => "DescribeInstances",
         Call::Terminate { .. } => "TerminateInstances",
         Call::Tag { .. } => "CreateTags",
-        _ => "other",
+        Call::InstanceStatuses => "DescribeInstanceStatus",
+        Call::LaunchTemplates { .. } => "DescribeLaunchTemplates",
+        Call::DeleteLaunchTemplate { .. } => "DeleteLaunchTemplate",
+        _ => "what classes and the catalogue are made of",
     }
 }
 

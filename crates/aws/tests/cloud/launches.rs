@@ -45,8 +45,14 @@ fn claims_that_are_alike_are_one_fleet_with_one_token() {
     let mut stage = stage(500);
     stage.run(SOON, |stage| stage.bound.len() == 500);
     is_well(&stage, 500);
-    println!("500 launches: {:?}", stage.ec2.calls);
     assert_eq!(stage.ec2.calls["CreateFleet"], 1, "as Karpenter's batch, which takes 1,000");
+    let mut single = self::stage(1);
+    single.run(SOON, |stage| stage.bound.len() == 1);
+    println!("500 launches: {:?}\n1 launch: {:?}", stage.ec2.calls, single.ec2.calls);
+    for (call, count) in &stage.ec2.calls {
+        let of_one = single.ec2.calls.get(call).copied().unwrap_or(0);
+        assert!(*count <= of_one + 1, "{call}: {count} for 500 launches, {of_one} for one");
+    }
     let launch = &stage.ec2.launches[0];
     assert_eq!((launch.target, launch.claims.len()), (500, 500));
     assert!(launch.client_token.len() <= 64, "{}", launch.client_token);

@@ -122,6 +122,9 @@ fn alive<C: Cloud>(
     if expire::decide(world, state, now, decision) || liveness::decide(world, state, now, decision) {
         return;
     }
+    if repair::impaired(world, state, now, decision) {
+        return;
+    }
     if let Some(node) = node_of(world, state) {
         if settings.node_repair && repair::decide(world, cloud, state, node, now, decision) {
             return;

@@ -31,7 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
 use crate::action::{ActionKey, CREATE};
-use crate::cloud::{Instance, LaunchOutcome};
+use crate::cloud::{Impairment, Instance, LaunchOutcome};
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
@@ -88,6 +88,8 @@ pub struct World {
     pub instances: Option<(Timestamp, Vec<Instance>)>,
     /// The latest list of instances that agreed with the claims, by when it was asked for.
     pub in_order: Option<Timestamp>,
+    /// What the cloud says is wrong with instances, by provider id.
+    pub impaired: BTreeMap<String, Impairment>,
     /// Instances whose termination was asked for, by provider id.
     pub terminating: BTreeMap<String, Terminating>,
     /// When this process last wrote a pool's status.
@@ -160,6 +162,12 @@ impl World {
                 });
                 self.instances = Some((asked_at, instances));
                 self.flights.sweep(now);
+            }
+            Observation::Impaired(instances) => {
+                for id in instances.keys() {
+                    self.disturb(Some(id));
+                }
+                self.impaired = instances;
             }
             Observation::CatalogueChanged => self.batch.retry(now),
             Observation::Planned(round) => self.planned(*round),
