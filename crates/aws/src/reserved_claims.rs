@@ -108,8 +108,8 @@ mod tests {
 
     const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-    /// What is done about a claim in `cr-1`, an instance listed as `instance` says, at one hour before that reservation ends.
-    fn done(kind: &str, of_claim: &Value, instance: Option<Option<&str>>, before_end: SignedDuration) -> Vec<String> {
+    /// What is done about a claim in `cr-1`, with its instance listed in such a reservation, so long before `cr-1` ends.
+    fn done(kind: &str, of_claim: &Value, listed: &[Option<&str>], before_end: SignedDuration) -> Vec<String> {
         let ends = Timestamp::UNIX_EPOCH + HOUR;
         let mut aws = testing::aws();
         aws.settings.reserved_capacity = true;
@@ -122,13 +122,13 @@ mod tests {
         };
         let result = Ok(vec![reservation]);
         aws.apply(Report::Reservations { class: "default".into(), generation: 1, result }, Timestamp::UNIX_EPOCH);
-        let listed = instance.map(|reservation| InstanceInfo {
+        let instance = |reservation: &Option<&str>| InstanceInfo {
             id: "i-1".into(),
             state: "running".into(),
             reservation: reservation.map(str::to_owned),
             ..InstanceInfo::default()
-        });
-        aws.machines.listed(listed.as_slice());
+        };
+        aws.machines.listed(&listed.iter().map(instance).collect::<Vec<_>>());
         let labels = json!({ keys::CAPACITY_TYPE: "reserved", keys::CAPACITY_RESERVATION_ID: "cr-1" });
         let mut metadata = json!({ "labels": labels });
         merge(&mut metadata, of_claim);
@@ -166,21 +166,21 @@ mod tests {
 
     #[test]
     fn an_instance_that_has_left_its_reservation_is_on_demand() {
-        let of = |instance| done("default", &json!({}), instance, HOUR);
+        let of = |listed: &[Option<&str>]| done("default", &json!({}), listed, HOUR);
         let labels = r#"{"karpenter.k8s.aws/capacity-reservation-id":null,"karpenter.k8s.aws/capacity-reservation-interruptible":null,"karpenter.k8s.aws/capacity-reservation-type":null,"karpenter.sh/capacity-type":"on-demand"}"#;
-        assert_eq!(of(Some(None)), ["keep Node/node", labels, "write NodeClaim/claim", labels]);
-        assert!(of(Some(Some("cr-1"))).is_empty(), "it is in it");
-        assert!(of(None).is_empty(), "EC2 does not list it: nothing is known");
+        assert_eq!(of(&[None]), ["keep Node/node", labels, "write NodeClaim/claim", labels]);
+        assert!(of(&[Some("cr-1")]).is_empty(), "it is in it");
+        assert!(of(&[]).is_empty(), "EC2 does not list it: nothing is known");
         let deleting =
             json!({ "deletionTimestamp": "1970-01-01T00:00:00Z", "finalizers": ["karpenter.sh/termination"] });
-        assert!(done("default", &deleting, Some(None), HOUR).is_empty());
+        assert!(done("default", &deleting, &[None], HOUR).is_empty());
         let on_demand = json!({ "labels": { keys::CAPACITY_TYPE: "on-demand" } });
-        assert!(done("default", &on_demand, Some(None), HOUR).is_empty());
+        assert!(done("default", &on_demand, &[None], HOUR).is_empty());
     }
 
     #[test]
     fn claims_of_a_capacity_block_go_forty_minutes_before_it_ends() {
-        let of = |kind, minutes| done(kind, &json!({}), Some(Some("cr-1")), SignedDuration::from_mins(minutes));
+        let of = |kind, minutes| done(kind, &json!({}), &[Some("cr-1")], SignedDuration::from_mins(minutes));
         assert!(of("capacity-block", 41).is_empty());
         assert_eq!(of("capacity-block", 40), ["delete NodeClaim/claim"]);
         assert!(of("default", 1).is_empty(), "a plain reservation ends, its instances go on");
