@@ -122,13 +122,13 @@ mod tests {
         };
         let result = Ok(vec![reservation]);
         aws.apply(Report::Reservations { class: "default".into(), generation: 1, result }, Timestamp::UNIX_EPOCH);
-        let instance = |reservation: &Option<&str>| InstanceInfo {
+        let instance = |reservation: Option<&str>| InstanceInfo {
             id: "i-1".into(),
             state: "running".into(),
             reservation: reservation.map(str::to_owned),
             ..InstanceInfo::default()
         };
-        aws.machines.listed(&listed.iter().map(instance).collect::<Vec<_>>());
+        aws.machines.listed(&listed.iter().copied().map(instance).collect::<Vec<_>>());
         let labels = json!({ keys::CAPACITY_TYPE: "reserved", keys::CAPACITY_RESERVATION_ID: "cr-1" });
         let mut metadata = json!({ "labels": labels });
         merge(&mut metadata, of_claim);
