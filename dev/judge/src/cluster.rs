@@ -129,7 +129,10 @@ impl Cluster {
             now = now.checked_add(SignedDuration::from_secs(10)).unwrap_or(now);
             let decision = provision::decide(&world, &catalogue, &settings, now);
             for learned in decision.learned {
-                if let Observation::Planned(round) = &learned {
+                // One that is not solved would say what the one before it said.
+                if let Observation::Planned(round) = &learned
+                    && round.version.is_some()
+                {
                     plan.read(round);
                 }
                 world.apply(learned, now);
