@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use karpenter_aws::call::Call;
+use karpenter_core::Deed;
 use karpenter_driver::{Event, Machine};
 use tokio::sync::mpsc::Receiver;
 
@@ -81,6 +83,12 @@ impl Driver {
         self.telemetry.catalogue(self.machine.aws());
         for action in turn.actions {
             tracing::debug!(action = %action.key, "dispatch");
+            if let Deed::Cloud(Call::Launch(launch)) = &action.deed
+                && let Some(types) = launch.knowledge.few_types
+            {
+                let class = &launch.knowledge.class;
+                tracing::warn!(ec2nodeclass = class, types, "few instance types for on-demand, at least 5 are wise");
+            }
             self.executor.start(action);
         }
         for fact in &turn.facts {

@@ -95,6 +95,9 @@ pub(super) fn write(fact: &Fact) {
         Fact::ClaimDisrupted { claim, home, reason } => {
             info!(nodeclaim = claim.name, nodepool = home.pool, reason, "delete NodeClaim");
         }
+        Fact::ClaimImpaired { claim, home, category, message } => {
+            warn!(nodeclaim = claim.name, nodepool = home.pool, category, reason = message, "instance is unhealthy");
+        }
         Fact::ClaimUnhealthy { claim, home, condition, image } => {
             warn!(nodeclaim = claim.name, nodepool = home.pool, condition, image, "node is broken");
         }

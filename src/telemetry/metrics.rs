@@ -11,6 +11,7 @@ pub(super) struct Metrics {
     claims_terminated: IntCounterVec,
     claims_disrupted: IntCounterVec,
     claims_unhealthy: IntCounterVec,
+    instances_unhealthy: IntCounterVec,
     nodes_created: IntCounterVec,
     nodes_terminated: IntCounterVec,
     nodes_drained: IntCounterVec,
@@ -63,6 +64,11 @@ impl Metrics {
                 "karpenter_nodeclaims_unhealthy_disrupted_total",
                 "NodeClaims deleted because their nodes were broken.",
                 &["condition", "nodepool", "capacity_type", "image_id"],
+            )?,
+            instances_unhealthy: counter(
+                "karpenter_interruption_instance_status_unhealthy_total",
+                "Instances that EC2 found broken, or is going to stop or restart.",
+                &["category"],
             )?,
             nodes_created: counter("karpenter_nodes_created_total", "Nodes registered.", &["nodepool", "zone"])?,
             nodes_terminated: counter(
@@ -122,6 +128,7 @@ impl Metrics {
             Fact::ClaimDisrupted { home: Home { pool, capacity_type, .. }, reason, .. } => {
                 self.claims_disrupted.with_label_values(&[*reason, pool, capacity_type]).inc();
             }
+            Fact::ClaimImpaired { category, .. } => self.instances_unhealthy.with_label_values(&[*category]).inc(),
             Fact::ClaimUnhealthy { home: Home { pool, capacity_type, .. }, condition, image, .. } => {
                 self.claims_unhealthy.with_label_values(&[*condition, pool, capacity_type, image]).inc();
             }

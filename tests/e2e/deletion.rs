@@ -186,3 +186,25 @@ async fn an_instance_that_died_is_replaced() -> anyhow::Result<()> {
     assert_ne!(provider_id(&stage.ready_claim("general").await?), provider_id(&old));
     Ok(())
 }
+
+/// EC2's own checks fail for minutes: nothing on the instance is waited for. It is found within a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_ec2_finds_broken_is_replaced() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    stage.apply(&one_app()).await?;
+    stage.pods_run("app", 1).await?;
+    let old = stage.ready_claim("general").await?;
+    let broken = json!({ "tag": { "karpenter.sh/nodepool": "general" }, "event": "impair", "seconds_ago": 150 });
+    stage.aws.tell("instances", &broken)?;
+    stage
+        .until("another NodeClaim", 2 * SOON, async || {
+            let claims = stage.claims("general").await?;
+            let others = claims.iter().filter(|claim| claim.metadata.uid != old.metadata.uid);
+            Ok(Seen::holds(others.count() == 1 && claims.len() == 1, claims.iter().map(told).collect::<Vec<_>>()))
+        })
+        .await?;
+    stage.pods_run("app", 1).await?;
+    let counted = stage.controller()?.metric("karpenter_interruption_instance_status_unhealthy_total")?;
+    assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
+    Ok(())
+}

@@ -23,6 +23,10 @@ impl FixedCloud {
 impl Cloud for FixedCloud {
     type Call = ();
 
+    fn version(&self) -> u64 {
+        0
+    }
+
     fn node_class(&self, _name: &str) -> NodeClassState {
         NodeClassState::Ready { generation: 1 }
     }

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateChange, InstanceStateName, Tag};
+use aws_sdk_ec2::types::{
+    Filter, Instance, InstanceLifecycleType, InstanceStateChange, InstanceStateName, InstanceStatus,
+    InstanceStatusSummary, StatusType, Tag,
+};
 use karpenter_api::labels;
 use karpenter_aws::call::Filters;
-use karpenter_aws::report::{CallError, InstanceInfo};
+use karpenter_aws::report::{CallError, InstanceInfo, InstanceTrouble, TroubleKind};
 
 use crate::{Wire, ec2_filters, ec2_tags, error, time};
+
+/// Events after which an instance is not what it was.
+const EVENTS: [&str; 5] =
+    ["instance-reboot", "system-reboot", "system-maintenance", "instance-retirement", "instance-stop"];
 
 impl Wire {
     pub(crate) async fn instances(&self, filters: Filters) -> Result<Vec<InstanceInfo>, CallError> {
@@ -19,6 +26,25 @@ impl Wire {
             let instances =
                 page.reservations.unwrap_or_default().into_iter().flat_map(|r| r.instances.unwrap_or_default());
             all.extend(instances.filter_map(info));
+        }
+        Ok(all)
+    }
+
+    /// What is wrong with instances. EC2 joins filters by "and", so each part is a question of its own.
+    pub(crate) async fn troubles(&self) -> Result<Vec<InstanceTrouble>, CallError> {
+        let mut all = Vec::new();
+        for (filter, values) in [
+            ("instance-status.status", &["impaired"][..]),
+            ("system-status.status", &["impaired"]),
+            ("event.code", &EVENTS),
+        ] {
+            let filter = Filter::builder().name(filter).set_values(Some(values.iter().map(|v| (*v).into()).collect()));
+            let request = self.ec2.describe_instance_status().filters(filter.build()).max_results(1000);
+            let mut pages = request.into_paginator().send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(error::of("DescribeInstanceStatus"))?;
+                all.extend(page.instance_statuses.unwrap_or_default().iter().flat_map(troubles_of));
+            }
         }
         Ok(all)
     }
@@ -101,13 +127,36 @@ impl Wire {
     }
 }
 
+fn troubles_of(status: &InstanceStatus) -> Vec<InstanceTrouble> {
+    let (Some(id), Some(zone)) = (&status.instance_id, &status.availability_zone) else { return Vec::new() };
+    let failed = |summary: Option<&InstanceStatusSummary>| {
+        let details = summary.and_then(|summary| summary.details.as_deref()).unwrap_or_default();
+        details
+            .iter()
+            .find(|detail| detail.status == Some(StatusType::Failed))
+            .map(|detail| time(detail.impaired_since))
+    };
+    let instance = failed(status.instance_status.as_ref()).map(TroubleKind::Instance);
+    let system = failed(status.system_status.as_ref()).map(TroubleKind::System);
+    // What is over stays listed for a while, and says so.
+    let is_over = |text: &str| text.starts_with("[Completed]") || text.starts_with("[Canceled]");
+    let events = status.events.iter().flatten().filter(|event| !event.description.as_deref().is_some_and(is_over));
+    let codes = events.filter_map(|event| event.code.as_ref().map(|code| code.as_str().to_owned()));
+    let codes = codes.filter(|code| EVENTS.contains(&code.as_str())).map(TroubleKind::Event);
+    let kinds = instance.into_iter().chain(system).chain(codes);
+    kinds.map(|kind| InstanceTrouble { id: id.clone(), zone: zone.clone(), kind }).collect()
+}
+
 fn info(instance: Instance) -> Option<InstanceInfo> {
     let placement = instance.placement;
+    let mut kinds = instance.network_interfaces.iter().flatten().filter_map(|one| one.interface_type.as_deref());
     Some(InstanceInfo {
+        efa: kinds.any(|kind| kind.starts_with("efa")),
         id: instance.instance_id?,
         instance_type: instance.instance_type.map(|t| t.as_str().to_owned()).unwrap_or_default(),
         zone: placement.as_ref().and_then(|p| p.availability_zone.clone()).unwrap_or_default(),
-        zone_id: placement.and_then(|p| p.availability_zone_id).unwrap_or_default(),
+        zone_id: placement.as_ref().and_then(|p| p.availability_zone_id.clone()).unwrap_or_default(),
+        tenancy: placement.and_then(|p| p.tenancy).map(|t| t.as_str().to_owned()).unwrap_or_default(),
         image_id: instance.image_id.unwrap_or_default(),
         subnet_id: instance.subnet_id.unwrap_or_default(),
         security_group_ids: instance.security_groups.into_iter().flatten().filter_map(|group| group.group_id).collect(),

@@ -134,6 +134,7 @@ impl Wire {
                 let asked_at = jiff::Timestamp::now();
                 Report::Instances { asked_at, result: self.instances(filters).await }
             }
+            Call::InstanceStatuses => Report::InstanceStatuses { result: self.troubles().await },
             Call::LaunchTemplates { filters } => Report::LaunchTemplates { result: self.templates(filters).await },
             Call::DeleteLaunchTemplate { name } => {
                 let _turn = self.effects.acquire().await;

@@ -82,6 +82,9 @@ pub enum Call {
         filters: Filters,
     },
 
+    /// DescribeInstanceStatus of what EC2 has found broken: instance checks, system checks, events to come.
+    InstanceStatuses,
+
     /// DescribeLaunchTemplates of this cluster.
     LaunchTemplates {
         filters: Filters,
@@ -328,4 +331,8 @@ pub struct LaunchKnowledge {
     pub reserved: BTreeMap<(String, String), String>,
     /// The instance has EFA interfaces, so its claim may promise them.
     pub efa: bool,
+    /// The placement group it is launched into: what is refused there says nothing of the rest of the zone.
+    pub group: Option<String>,
+    /// So few types are all that an on-demand launch may take, although spot would do as well.
+    pub few_types: Option<usize>,
 }

@@ -18,6 +18,7 @@ use crate::capacity::Sizing;
 use crate::class::{Class, is_expiring};
 use crate::labels;
 use crate::report::{CapacityReservation, InstanceTypeInfo, PlacementGroup};
+use crate::unavailable::place;
 
 /// Reserved capacity is paid for: next to nothing, so that it comes first, yet in the order of what it would cost.
 const RESERVED_SHARE: Price = 10_000;
@@ -169,7 +170,11 @@ impl Aws {
                     CapacityType::Spot => self.prices.spot(&info.name, zone),
                     _ => self.prices.on_demand(&info.name),
                 };
-                let refused = || self.unavailable.has(capacity_type, &info.name, zone, self.ticked);
+                // A group is of the zone: what the zone has not, it has not either.
+                let refused = || {
+                    let has = |group| self.unavailable.has(capacity_type, &info.name, &place(zone, group), self.ticked);
+                    has(None) || buyer.group.is_some_and(|group| has(Some(&group.id)))
+                };
                 all.push(Offering {
                     capacity_type,
                     zone: zone.clone(),

@@ -14,7 +14,7 @@ use crate::report::InstanceInfo;
 #[derive(Debug, Default)]
 pub(crate) struct Machines(BTreeMap<String, Machine>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Machine {
     image: String,
     subnet: String,
@@ -23,7 +23,8 @@ struct Machine {
 }
 
 impl Machines {
-    pub(crate) fn listed(&mut self, instances: &[InstanceInfo]) {
+    /// Returns true if something differs from what was known.
+    pub(crate) fn listed(&mut self, instances: &[InstanceInfo]) -> bool {
         let machine = |of: &InstanceInfo| Machine {
             image: of.image_id.clone(),
             subnet: of.subnet_id.clone(),
@@ -31,7 +32,17 @@ impl Machines {
             reservation: of.reservation.clone(),
         };
         let there = instances.iter().filter(|one| matches!(one.state.as_str(), "pending" | "running"));
-        self.0 = there.map(|one| (one.id.clone(), machine(one))).collect();
+        let there = there.map(|one| (one.id.clone(), machine(one))).collect();
+        let differs = self.0 != there;
+        self.0 = there;
+        differs
+    }
+}
+
+impl Machines {
+    /// It is listed, and in no reservation.
+    pub(crate) fn is_unreserved(&self, id: &str) -> bool {
+        self.0.get(id).is_some_and(|machine| machine.reservation.is_none())
     }
 }
 

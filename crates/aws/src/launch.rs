@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::ec2nodeclass::{AmiStatus, Ec2NodeClassStatus};
-use karpenter_api::{NodeClaim, labels as keys};
+use karpenter_api::{NodeClaim, RequirementSpec, labels as keys};
 use karpenter_core::Cloud;
 use karpenter_core::cloud::{CapacityType, LaunchBatch, LaunchProblem, NodeClassState, Offering};
 use karpenter_core::requirements::{Requirement, Requirements};
@@ -14,9 +14,12 @@ use crate::call::{Call, ClaimRef, FleetConfig, Launch, LaunchKnowledge, Override
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
-use crate::template::{Content, Shape};
-use crate::unavailable::family_of;
+use crate::template::{Content, EFA, Shape};
+use crate::unavailable::{family_of, place};
 use crate::{Aws, reserved};
+
+/// With fewer types than this, on-demand capacity is short more often (Karpenter's figure).
+const FEW: usize = 5;
 
 /// Plans the launch. Everything that can go wrong is told apart: see `LaunchProblem`.
 pub(crate) fn plan(
@@ -45,7 +48,8 @@ pub(crate) fn plan(
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
     let (candidates, capacity_type) = select(&rows.all, &batch.claims)?;
     let spot = capacity_type == CapacityType::Spot;
-    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, planned, now };
+    let tenancy = tenancy(claim);
+    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, tenancy, planned, now };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
     let mut tags = templates.content().tags();
     tags.insert(keys::TAG_LAUNCH.to_owned(), batch.token.to_owned());
@@ -70,8 +74,11 @@ pub(crate) fn plan(
         knowledge: LaunchKnowledge {
             class: class_name.clone(),
             annotations: annotations(class, aws.cluster_ca()),
+            tenancy: tenancy.to_owned(),
             reserved: reservations(&candidates),
-            ..LaunchKnowledge::default()
+            efa: templates.content().asks_for(EFA),
+            group: group_of(aws, class_name),
+            few_types: few_types(&candidates, capacity_type, claim),
         },
     })))
 }
@@ -79,6 +86,13 @@ pub(crate) fn plan(
 pub(crate) fn reference(claim: &NodeClaim) -> ClaimRef {
     let meta = &claim.metadata;
     ClaimRef { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }
+}
+
+/// Shared hardware unless the claim rules it out.
+fn tenancy(claim: &NodeClaim) -> &'static str {
+    let is_tenancy = |spec: &&RequirementSpec| keys::normalized(&spec.key) == keys::INSTANCE_TENANCY;
+    let mut asked = claim.spec.requirements.iter().filter(is_tenancy);
+    if asked.all(|spec| Requirement::from_spec(spec).has("default")) { "default" } else { "dedicated" }
 }
 
 /// If the claim would be launched on nothing but capacity that is on trial: a name for it.
@@ -89,9 +103,25 @@ pub(crate) fn trial(aws: &Aws, claim: &NodeClaim) -> Option<String> {
     let rows = aws.rows.get(&claim.spec.node_class_ref.name)?;
     let (candidates, capacity_type) = select(&rows.all, &[claim]).ok()?;
     let offerings = || candidates.iter().flat_map(|c| c.offerings.iter().map(|o| (&c.row.name, &o.zone)));
-    let on_trial = offerings().all(|(name, zone)| aws.unavailable.is_on_trial(capacity_type, name, zone));
+    let group = group_of(aws, &claim.spec.node_class_ref.name);
+    let on_trial = offerings()
+        .all(|(name, zone)| aws.unavailable.is_on_trial(capacity_type, name, &place(zone, group.as_deref())));
     let (name, _) = offerings().next().filter(|_| on_trial)?;
     Some(format!("{} {}", capacity_type.as_str(), family_of(name)))
+}
+
+/// Id of the placement group of a class.
+fn group_of(aws: &Aws, class: &str) -> Option<String> {
+    aws.classes.get(class)?.placement_group().map(|group| group.id.clone())
+}
+
+/// How many types an on-demand launch may take if they are few and spot would do: more of them, or spot alone, would
+/// find capacity sooner.
+fn few_types(candidates: &[Candidate], capacity_type: CapacityType, claim: &NodeClaim) -> Option<usize> {
+    let mut asked = claim.spec.requirements.iter().filter(|spec| keys::normalized(&spec.key) == keys::CAPACITY_TYPE);
+    let spot_would_do = asked.all(|spec| Requirement::from_spec(spec).has(CapacityType::Spot.as_str()));
+    let few = capacity_type == CapacityType::OnDemand && spot_would_do && candidates.len() < FEW;
+    few.then_some(candidates.len())
 }
 
 /// Which reservation an instance of a type in a zone is in.
@@ -132,6 +162,7 @@ struct Templates<'a> {
     status: &'a Ec2NodeClassStatus,
     cluster: &'a Cluster,
     capacity_type: CapacityType,
+    tenancy: &'static str,
     /// Launches of the same moment.
     planned: &'a [Call],
     now: Timestamp,
@@ -147,7 +178,7 @@ impl Templates<'_> {
             types: &self.aws.types,
             claim: Some(self.claim),
             capacity_type: self.capacity_type,
-            tenancy: "default",
+            tenancy: self.tenancy,
         }
     }
 
@@ -224,4 +255,44 @@ pub(crate) fn image_fits(ami: &AmiStatus, of_type: &Requirements) -> bool {
             _ => false,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use karpenter_core::Resources;
+    use karpenter_core::cloud::InstanceType;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn an_on_demand_launch_of_few_types_is_told_of_where_spot_would_do() {
+        let candidate = |number: usize| Candidate {
+            row: Arc::new(InstanceType {
+                name: format!("m{number}.large"),
+                requirements: Arc::default(),
+                capacity: Resources::default(),
+                allocatable: Resources::default(),
+                offerings: Vec::new(),
+            }),
+            offerings: Vec::new(),
+        };
+        let claim = |types: &[&str]| {
+            let requirement = json!({ "key": keys::CAPACITY_TYPE, "operator": "In", "values": types });
+            let mut claim = testing::claim(&json!({}));
+            claim.spec.requirements = vec![serde_json::from_value(requirement).unwrap()];
+            claim
+        };
+        let (both, on_demand) = (claim(&["spot", "on-demand"]), claim(&["on-demand"]));
+        let of = |types: usize, capacity_type, claim| {
+            few_types(&(0..types).map(candidate).collect::<Vec<_>>(), capacity_type, claim)
+        };
+        assert_eq!(of(4, CapacityType::OnDemand, &both), Some(4));
+        assert_eq!(of(5, CapacityType::OnDemand, &both), None, "enough");
+        assert_eq!(of(4, CapacityType::Spot, &both), None);
+        assert_eq!(of(4, CapacityType::OnDemand, &on_demand), None, "as it was asked for");
+    }
 }

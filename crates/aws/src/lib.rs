@@ -32,6 +32,7 @@ mod profiles;
 mod repair;
 mod reservations;
 mod reserved;
+mod reserved_claims;
 mod select;
 mod settings;
 mod shifts;
@@ -42,6 +43,7 @@ mod templates;
 #[cfg(test)]
 mod testing;
 mod trial;
+mod troubles;
 mod unavailable;
 
 pub use cluster::KubernetesFacts;
@@ -98,6 +100,8 @@ pub struct Aws {
     rows: BTreeMap<String, Rows>,
     /// Counts the changes of any row.
     rows_version: u64,
+    /// Counts what else decisions look at: changes of a class, of what EC2 tells of the instances.
+    facts_version: u64,
     stale: bool,
 }
 
@@ -123,6 +127,7 @@ impl Aws {
             profiles: profiles::Profiles::default(),
             rows: BTreeMap::new(),
             rows_version: 0,
+            facts_version: 0,
             stale: false,
         }
     }
@@ -145,6 +150,7 @@ impl Aws {
         let Some(name) = class.metadata.name.clone() else {
             return Vec::new();
         };
+        self.facts_version += 1;
         match self.classes.get_mut(&name) {
             Some(known) if is_older(&class.metadata, &known.object.metadata) => {}
             Some(known) if known.object.metadata.uid == class.metadata.uid => {
@@ -169,6 +175,7 @@ impl Aws {
     }
 
     pub fn node_class_deleted(&mut self, name: &str) {
+        self.facts_version += 1;
         self.classes.remove(name);
         self.rows.remove(name);
     }
@@ -255,9 +262,15 @@ impl Aws {
                 if let Ok(instances) = result {
                     self.polled.instances(now);
                     self.tagging.listed(&instances, now);
-                    self.machines.listed(&instances);
+                    self.facts_version += u64::from(self.machines.listed(&instances));
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
+                }
+            }
+            Report::InstanceStatuses { result } => {
+                if let Ok(troubles) = result {
+                    self.polled.statuses = Some(now);
+                    return vec![Observation::Impaired(troubles::impairments(troubles, now))];
                 }
             }
             Report::LaunchTemplates { result } => {
@@ -368,6 +381,10 @@ impl Aws {
 
 impl Cloud for Aws {
     type Call = Call;
+
+    fn version(&self) -> u64 {
+        self.rows_version + self.facts_version
+    }
 
     fn node_class(&self, name: &str) -> NodeClassState {
         let Some(class) = self.classes.get(name) else {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use karpenter_api::labels as keys;
+use karpenter_core::Resources;
 use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome, Launched, Offering};
 
-use crate::call::{Find, Launch};
+use crate::call::{Find, Launch, LaunchKnowledge};
 use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
+use crate::template::EFA;
+use crate::unavailable::place;
 use crate::{Aws, labels, launch};
 
 /// EC2's codes for "this offering has nothing to give now" (EC2 API reference, error codes).
@@ -36,6 +39,8 @@ struct Found<'a> {
     image_id: &'a str,
     spot: bool,
     reservation: Option<&'a str>,
+    tenancy: &'a str,
+    efa: bool,
 }
 
 impl Aws {
@@ -68,7 +73,11 @@ impl Aws {
                 self.stale = true;
             } else {
                 let capacity_type = capacity_type(instance.spot);
-                self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &instance.zone);
+                // Whoever finds room in a group has found it in the zone.
+                for group in [None, launch.knowledge.group.as_deref()] {
+                    let place = place(&instance.zone, group);
+                    self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &place);
+                }
             }
         }
         let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));
@@ -113,9 +122,13 @@ impl Aws {
         zone: &str,
         now: Timestamp,
     ) {
-        match launch.knowledge.reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
+        let LaunchKnowledge { reserved, group, .. } = &launch.knowledge;
+        match reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
             Some(id) => self.reservations.exhausted(id),
-            None => self.unavailable.refuse(capacity_type, instance_type, zone, now),
+            // EC2 does not always say which one: any of the launch's.
+            None if !reserved.is_empty() => reserved.values().for_each(|id| self.reservations.exhausted(id)),
+            None if instance_type.is_empty() => {}
+            None => self.unavailable.refuse(capacity_type, instance_type, &place(zone, group.as_deref()), now),
         }
     }
 
@@ -142,6 +155,8 @@ impl Aws {
             zone: &one.zone,
             image_id: &one.image_id,
             spot: one.spot,
+            tenancy: &launch.knowledge.tenancy,
+            efa: launch.knowledge.efa,
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -171,6 +186,8 @@ impl Aws {
             zone: &instance.zone,
             image_id: &instance.image_id,
             spot: instance.spot,
+            tenancy: &instance.tenancy,
+            efa: instance.efa,
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
@@ -194,6 +211,7 @@ impl Aws {
         });
         let arch = image
             .and_then(|image| image.requirements.into_iter().find(|r| r.key == keys::ARCH)?.values?.into_iter().next());
+        let tenancy = if found.tenancy.is_empty() { "default" } else { found.tenancy };
         let mut chosen = vec![
             (keys::INSTANCE_TYPE, found.instance_type.to_owned()),
             (keys::ZONE, found.zone.to_owned()),
@@ -201,7 +219,7 @@ impl Aws {
             (keys::CAPACITY_TYPE, capacity_type.as_str().to_owned()),
             (keys::REGION, self.settings.region.clone()),
             (keys::EC2_NODE_CLASS, class.to_owned()),
-            (keys::INSTANCE_TENANCY, "default".to_owned()),
+            (keys::INSTANCE_TENANCY, tenancy.to_owned()),
         ];
         chosen.extend(arch.map(|arch| (keys::ARCH, arch)));
         chosen.extend(reservation.into_iter().flat_map(|of| {
@@ -212,13 +230,18 @@ impl Aws {
             ]
         }));
         let empty = karpenter_core::Requirements::default();
+        // The type could have EFA; the instance has it only if it was asked for.
+        let has = |of: &Resources| {
+            let parts = of.0.iter().filter(|(name, _)| found.efa || *name != EFA);
+            parts.map(|(name, amount)| (name.clone(), *amount)).collect::<Resources>()
+        };
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),
             image_id: found.image_id.to_owned(),
             labels: labels::of_node(row.map_or(&empty, |row| &row.requirements), &chosen),
             annotations: annotations.clone(),
-            capacity: row.map(|row| row.capacity.clone()).unwrap_or_default(),
-            allocatable: row.map(|row| row.allocatable.clone()).unwrap_or_default(),
+            capacity: row.map(|row| has(&row.capacity)).unwrap_or_default(),
+            allocatable: row.map(|row| has(&row.allocatable)).unwrap_or_default(),
             price: offering.map(|offering| offering.price),
         }))
     }
@@ -312,7 +335,9 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
 mod tests {
     use super::*;
     use crate::AwsSettings;
-    use crate::call::{ClaimRef, FleetConfig, LaunchKnowledge, LaunchTemplate, Override};
+    use crate::call::{ClaimRef, FleetConfig, LaunchTemplate, Override};
+    use crate::catalogue::Rows;
+    use crate::report::CapacityReservation;
 
     const ZONES: [&str; 2] = ["a", "b"];
 
@@ -425,6 +450,106 @@ mod tests {
         let repeated = Launch { taken: vec!["aws:///b/i-1".into()], ..launch(false) };
         assert_eq!(outcomes(&mut aws, &repeated), ["aws:///b/i-2", "InsufficientCapacity"]);
         assert_eq!(left_alone(&aws, false, Timestamp::UNIX_EPOCH), "a", "only what was named: the fleet got something");
+    }
+
+    #[test]
+    fn what_a_reservation_refuses_is_its_own_and_plain_capacity_stays_on_offer() {
+        let now = Timestamp::UNIX_EPOCH;
+        let sold = |zone: &str| ("m5.large".to_owned(), zone.to_owned());
+        let reserved = BTreeMap::from([(sold("a"), "cr-a".to_owned()), (sold("b"), "cr-b".to_owned())]);
+        let knowledge = LaunchKnowledge { reserved, ..LaunchKnowledge::default() };
+        let launch = Launch { knowledge, ..launch(false) };
+        let told_of = |id: &str| CapacityReservation { id: id.into(), available: 5, ..Default::default() };
+        let bought = FleetInstance {
+            id: "i-1".into(),
+            instance_type: "m5.large".into(),
+            zone: "a".into(),
+            ..Default::default()
+        };
+        let lacks = |zone| refusal("ReservationCapacityExceeded", zone);
+        let nameless = FleetError { code: "ReservationCapacityExceeded".into(), ..FleetError::default() };
+        let call = CallError {
+            operation: "CreateFleet",
+            code: "ReservationCapacityExceeded".into(),
+            message: String::new(),
+            uncertain: false,
+        };
+        // What came back, how many are left in each reservation then, how often it was refused.
+        let table = [
+            (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("a")] }), (0, 5), 1),
+            (Ok(Fleet { instances: vec![bought.clone()], errors: vec![lacks("b")] }), (4, 0), 1),
+            (Ok(Fleet { instances: vec![bought], errors: vec![nameless] }), (0, 0), 1),
+            (Ok(Fleet { instances: Vec::new(), errors: vec![lacks("a")] }), (0, 0), 2),
+            (Err(call), (0, 0), 2),
+        ];
+        for (result, left, without) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            aws.reservations.told(&[told_of("cr-a"), told_of("cr-b")]);
+            // The same answer again, as it comes when a call is repeated.
+            for _ in 0..2 {
+                let outcomes = aws.launched(&launch, result.clone(), now);
+                let lacking = outcomes.iter().filter(|one| told(one) == "InsufficientCapacity").count();
+                assert_eq!(lacking, without, "{result:?}");
+                assert_eq!((aws.reservations.left("cr-a"), aws.reservations.left("cr-b")), left, "{result:?}");
+            }
+            assert_eq!(left_alone(&aws, false, now), "", "{result:?}");
+            assert!(aws.unavailable.is_empty(), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_placement_group_has_no_room_for_is_left_alone_there_and_nowhere_else() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut aws = Aws::new(AwsSettings::default());
+        let knowledge = LaunchKnowledge { group: Some("pg-1".into()), ..LaunchKnowledge::default() };
+        let fleet = Fleet { errors: vec![refusal("InsufficientInstanceCapacity", "a")], ..Fleet::default() };
+        aws.launched(&Launch { knowledge, ..launch(false) }, Ok(fleet), now);
+        assert_eq!(left_alone(&aws, false, now), "", "others may have it");
+        let in_group = |group| aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place("a", Some(group)), now);
+        assert!(in_group("pg-1") && !in_group("pg-2"));
+    }
+
+    #[test]
+    fn an_instance_has_efa_only_if_it_was_asked_for() {
+        let mut aws = Aws::new(AwsSettings::default());
+        let amounts: Resources = [("cpu", 96_000), (EFA, 4)].into_iter().collect();
+        let row = karpenter_core::cloud::InstanceType {
+            name: "m5.large".into(),
+            requirements: std::sync::Arc::default(),
+            capacity: amounts.clone(),
+            allocatable: amounts,
+            offerings: Vec::new(),
+        };
+        aws.rows.insert("default".into(), Rows::of(vec![std::sync::Arc::new(row)]));
+        let told = |outcome: &LaunchOutcome| match outcome {
+            LaunchOutcome::Launched(of) => (of.capacity.get(EFA), of.allocatable.get(EFA), of.capacity.get("cpu")),
+            other => panic!("{other:?}"),
+        };
+        for efa in [false, true] {
+            let one = FleetInstance { id: "i-1".into(), instance_type: "m5.large".into(), ..FleetInstance::default() };
+            let fleet = Fleet { instances: vec![one], errors: Vec::new() };
+            let knowledge = LaunchKnowledge { class: "default".into(), efa, ..LaunchKnowledge::default() };
+            let launch = Launch { knowledge, target: 1, ..launch(false) };
+            let launched = told(&aws.launched(&launch, Ok(fleet), Timestamp::UNIX_EPOCH)[0]);
+            let tags = BTreeMap::from([(keys::EC2_NODE_CLASS.to_owned(), "default".to_owned())]);
+            let instance = InstanceInfo {
+                id: "i-1".into(),
+                instance_type: "m5.large".into(),
+                state: "running".into(),
+                efa,
+                tags,
+                ..InstanceInfo::default()
+            };
+            let find = Find {
+                token: "t".into(),
+                claims: launch.claims[..1].to_vec(),
+                taken: Vec::new(),
+                filters: BTreeMap::new(),
+            };
+            let found = told(&aws.found(&find, Ok(vec![instance]))[0]);
+            let expected = if efa { (4, 4, 96_000) } else { (0, 0, 96_000) };
+            assert_eq!((launched, found), (expected, expected));
+        }
     }
 
     #[test]

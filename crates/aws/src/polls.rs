@@ -18,6 +18,7 @@ const PRICES_EVERY: SignedDuration = SignedDuration::from_hours(12);
 /// The list of instances: often at first, when a predecessor may have left something behind.
 const INSTANCES_FIRST: SignedDuration = SignedDuration::from_secs(10);
 const INSTANCES_EVERY: SignedDuration = SignedDuration::from_mins(2);
+const STATUSES_EVERY: SignedDuration = SignedDuration::from_mins(1);
 const FIRST_RUNS: u32 = 20;
 
 /// When each list was last had.
@@ -28,6 +29,7 @@ pub(crate) struct Polled {
     pub(crate) on_demand: Option<Timestamp>,
     pub(crate) spot: Option<Timestamp>,
     pub(crate) shifts: Option<Timestamp>,
+    pub(crate) statuses: Option<Timestamp>,
     instances: Option<Timestamp>,
     instance_runs: u32,
 }
@@ -58,6 +60,7 @@ impl Aws {
         self.clean_profiles(world, now, &mut decision);
         self.clean_templates(world, now, &mut decision);
         self.tag(world, now, &mut decision);
+        self.keep_reserved(world, now, &mut decision);
         for until in self.unavailable.next(now).into_iter().chain(self.shifts.next_end()) {
             decision.wake(until);
         }
@@ -91,6 +94,7 @@ impl Aws {
         if let Some(arn) = self.cluster.arn().filter(|_| self.settings.zonal_shift) {
             ask("zonal-shifts", self.polled.shifts, SHIFTS_EVERY, Call::ZonalShifts { cluster_arn: arn.to_owned() });
         }
+        ask("instance-statuses", self.polled.statuses, STATUSES_EVERY, Call::InstanceStatuses);
         ask("instances", self.polled.instances, instances, Call::Instances { filters: self.owned() });
     }
 

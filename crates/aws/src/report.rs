@@ -94,6 +94,10 @@ pub enum Report {
         asked_at: Timestamp,
         result: Result<Vec<InstanceInfo>, CallError>,
     },
+    /// Of all instances of the account, those with something wrong.
+    InstanceStatuses {
+        result: Result<Vec<InstanceTrouble>, CallError>,
+    },
     Launch {
         launch: Box<Launch>,
         result: Result<Fleet, CallError>,
@@ -131,6 +135,7 @@ impl Report {
             | Self::Tagged { result, .. }
             | Self::Validated { result, .. }
             | Self::ClassResourcesDeleted { result, .. } => result.as_ref().err(),
+            Self::InstanceStatuses { result } => result.as_ref().err(),
             Self::Instances { result, .. } | Self::Find { result, .. } => result.as_ref().err(),
             Self::Launch { result, .. } => result.as_ref().err(),
             Self::Terminate { result, .. } => result.as_ref().err(),
@@ -335,10 +340,32 @@ pub struct InstanceInfo {
     pub spot: bool,
     /// Id of the capacity reservation it runs in.
     pub reservation: Option<String>,
+    /// Some of its network interfaces are EFA.
+    pub efa: bool,
+    /// EC2's word: `default`, `dedicated`; empty when it does not say.
+    pub tenancy: String,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.
     pub state: String,
     pub launched_at: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
+}
+
+/// What is wrong with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceTrouble {
+    pub id: String,
+    pub zone: String,
+    pub kind: TroubleKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// A check of the instance has failed, since then if EC2 says so.
+    Instance(Option<Timestamp>),
+    /// A check of the machine below it.
+    System(Option<Timestamp>),
+    /// EC2 is going to do something to it; its code, e.g. `instance-retirement`.
+    Event(String),
 }
 
 /// What CreateFleet answered. Both lists may be filled.

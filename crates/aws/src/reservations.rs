@@ -32,10 +32,11 @@ impl Reservations {
         self.left.get(id).copied().unwrap_or(0)
     }
 
-    /// An instance was launched into it.
+    /// An instance was launched into it; an answer that is repeated under its token tells of it again.
     pub(crate) fn taken(&mut self, id: &str, provider_id: &str) {
-        self.change(id, |left| left.saturating_sub(1));
-        self.holders.insert(provider_id.to_owned(), id.to_owned());
+        if self.holders.insert(provider_id.to_owned(), id.to_owned()).is_none() {
+            self.change(id, |left| left.saturating_sub(1));
+        }
     }
 
     /// An instance is ended; says whether a reservation has it back.
@@ -73,7 +74,8 @@ mod tests {
         assert_eq!(all.left("cr-1"), 0, "unknown is nothing");
         all.told(&told(2));
         all.taken("cr-1", "i-1");
-        assert_eq!(all.left("cr-1"), 1);
+        all.taken("cr-1", "i-1");
+        assert_eq!(all.left("cr-1"), 1, "one instance is one");
         assert!(all.given_back("i-1") && !all.given_back("i-1") && !all.given_back("i-2"), "once, and its own alone");
         assert_eq!(all.left("cr-1"), 2);
         all.exhausted("cr-1");

@@ -95,10 +95,9 @@ fn is_due(state: &ClaimState) -> bool {
     let has_node = status.is_some_and(|status| status.node_name.as_ref().is_some_and(|name| !name.is_empty()));
     let annotations = state.claim.metadata.annotations.as_ref();
     let done = |key: &str| annotations.and_then(|all| all.get(key)).is_some_and(|value| value == "true");
-    !state.is_deleting()
-        && has_node
-        && conditions::is_true(list, names::REGISTERED)
-        && !(done(keys::TAGGED) && done(keys::CLUSTER_NAME_TAGGED))
+    // Of most claims this is all there is to see.
+    let all_done = done(keys::TAGGED) && done(keys::CLUSTER_NAME_TAGGED);
+    !all_done && !state.is_deleting() && has_node && conditions::is_true(list, names::REGISTERED)
 }
 
 fn note(state: &ClaimState) -> KubeWrite {

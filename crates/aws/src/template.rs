@@ -17,7 +17,7 @@ use crate::class::Class;
 use crate::report::{Cluster, InstanceTypeInfo};
 use crate::{AwsSettings, ami, expression, hash_name};
 
-const EFA: &str = "vpc.amazonaws.com/efa";
+pub(crate) const EFA: &str = "vpc.amazonaws.com/efa";
 const ENCLAVE: &str = "eks.amazonaws.com/nitro-sandbox";
 
 /// What all templates of one launch share.

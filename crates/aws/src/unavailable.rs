@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use karpenter_core::cloud::CapacityType;
 
-/// An offering: capacity type, instance type, zone.
+/// An offering: capacity type, instance type, place.
 pub(crate) type OfferingKey = (CapacityType, String, String);
 
 /// Karpenter's figure for whatever is refused.
@@ -40,6 +40,11 @@ struct Refusal {
     in_a_row: u32,
 }
 
+/// Where something was refused: a zone, or a placement group's part of it.
+pub(crate) fn place(zone: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| zone.to_owned(), |group| format!("{zone} in {group}"))
+}
+
 impl Refusal {
     fn is_over(&self, now: Timestamp) -> bool {
         self.until <= now
@@ -51,9 +56,9 @@ impl Refusal {
 }
 
 impl Unavailable {
-    pub(crate) fn refuse(&mut self, capacity_type: CapacityType, instance_type: &str, zone: &str, now: Timestamp) {
-        let key = (capacity_type, instance_type.to_owned(), zone.to_owned());
-        let family = (capacity_type, family_of(instance_type).to_owned(), zone.to_owned());
+    pub(crate) fn refuse(&mut self, capacity_type: CapacityType, instance_type: &str, place: &str, now: Timestamp) {
+        let key = (capacity_type, instance_type.to_owned(), place.to_owned());
+        let family = (capacity_type, family_of(instance_type).to_owned(), place.to_owned());
         let known = self.offerings.get(&key).filter(|known| !known.is_forgotten(now));
         let wider = self.families.get(&family).filter(|known| !known.is_forgotten(now));
         // Answers to launches of the same moment say one thing once.
@@ -76,16 +81,16 @@ impl Unavailable {
     }
 
     /// There is capacity again.
-    pub(crate) fn bought(&mut self, capacity_type: CapacityType, instance_type: &str, zone: &str) -> bool {
-        let offering = self.offerings.remove(&(capacity_type, instance_type.to_owned(), zone.to_owned()));
-        let family = self.families.remove(&(capacity_type, family_of(instance_type).to_owned(), zone.to_owned()));
+    pub(crate) fn bought(&mut self, capacity_type: CapacityType, instance_type: &str, place: &str) -> bool {
+        let offering = self.offerings.remove(&(capacity_type, instance_type.to_owned(), place.to_owned()));
+        let family = self.families.remove(&(capacity_type, family_of(instance_type).to_owned(), place.to_owned()));
         offering.is_some() || family.is_some()
     }
 
-    pub(crate) fn has(&self, capacity_type: CapacityType, instance_type: &str, zone: &str, now: Timestamp) -> bool {
+    pub(crate) fn has(&self, capacity_type: CapacityType, instance_type: &str, place: &str, now: Timestamp) -> bool {
         let holds = |refusal: &Refusal| !refusal.is_over(now);
         self.capacity_types.get(&capacity_type).is_some_and(|until| *until > now)
-            || self.refusals(capacity_type, instance_type, zone).any(|one| holds(&one))
+            || self.refusals(capacity_type, instance_type, place).any(|one| holds(&one))
     }
 
     pub(crate) fn has_subnet(&self, id: &str, now: Timestamp) -> bool {
@@ -93,19 +98,19 @@ impl Unavailable {
     }
 
     /// It was refused not long ago, and nobody has got it since.
-    pub(crate) fn is_on_trial(&self, capacity_type: CapacityType, instance_type: &str, zone: &str) -> bool {
-        self.refusals(capacity_type, instance_type, zone).next().is_some()
+    pub(crate) fn is_on_trial(&self, capacity_type: CapacityType, instance_type: &str, place: &str) -> bool {
+        self.refusals(capacity_type, instance_type, place).next().is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.offerings.is_empty() && self.families.is_empty()
     }
 
-    fn refusals(&self, capacity_type: CapacityType, instance_type: &str, zone: &str) -> impl Iterator<Item = Refusal> {
+    fn refusals(&self, capacity_type: CapacityType, instance_type: &str, place: &str) -> impl Iterator<Item = Refusal> {
         if self.is_empty() {
             return None.into_iter().chain(None);
         }
-        let of = |name: &str| (capacity_type, name.to_owned(), zone.to_owned());
+        let of = |name: &str| (capacity_type, name.to_owned(), place.to_owned());
         let offering = self.offerings.get(&of(instance_type)).copied();
         offering.into_iter().chain(self.families.get(&of(family_of(instance_type))).copied())
     }

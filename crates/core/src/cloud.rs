@@ -188,6 +188,16 @@ pub struct Instance {
     pub state: InstanceState,
 }
 
+/// What the cloud says is wrong with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impairment {
+    /// As metrics name it.
+    pub category: &'static str,
+    /// Nothing on it can be waited for; otherwise its pods leave in their own time.
+    pub is_broken: bool,
+    pub message: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceState {
     Pending,
@@ -233,6 +243,9 @@ pub enum Drift {
 pub trait Cloud {
     /// A request with every detail fixed; only the wire crate looks inside.
     type Call: Clone + Debug + PartialEq;
+
+    /// Another number whenever what is told of a catalogue, a node class or a claim's drift may be another.
+    fn version(&self) -> u64;
 
     fn node_class(&self, name: &str) -> NodeClassState;
 

@@ -92,6 +92,13 @@ pub enum Fact {
         home: Home,
         reason: &'static str,
     },
+    /// The cloud says that something is wrong with its instance.
+    ClaimImpaired {
+        claim: About,
+        home: Home,
+        category: &'static str,
+        message: String,
+    },
     /// Its node was broken for too long.
     ClaimUnhealthy {
         claim: About,

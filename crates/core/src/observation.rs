@@ -1,5 +1,7 @@
 //! What came in: the only way the World changes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -10,7 +12,7 @@ use serde_json::Value;
 
 use crate::Timestamp;
 use crate::action::ActionKey;
-use crate::cloud::{Instance, LaunchOutcome};
+use crate::cloud::{Impairment, Instance, LaunchOutcome};
 use crate::provision::Round;
 
 /// Watched kinds; the World decides nothing before each was listed once.
@@ -106,10 +108,17 @@ pub enum Observation {
     Terminating { provider_id: String, gone: bool },
     /// All instances the cloud attributes to this cluster, at the time the answer was asked for.
     Instances { asked_at: Timestamp, instances: Vec<Instance> },
+    /// Everything that the cloud says is wrong with instances now, by provider id.
+    Impaired(BTreeMap<String, Impairment>),
     /// The cloud's part of the model changed in a way that may let pending pods be placed.
     CatalogueChanged,
     /// A provisioning round was solved: what it assumed and what it told each pod.
     Planned(Box<Round>),
+    /// Nothing is to be done for these claims before the time beside them, as long as nothing of them is observed and the
+    /// cloud's [version](crate::Cloud::version) is this.
+    Quiet { claims: Vec<(String, Timestamp)>, version: u64 },
+    /// The list of instances that was asked for then agrees with the claims.
+    InOrder { asked_at: Timestamp },
 }
 
 /// Why a write or a call did not succeed, as far as decisions care.

@@ -38,17 +38,23 @@ impl Resources {
         self.0.insert(name.into(), amount);
     }
 
+    /// A name is copied only where it is new: this is done for every pod of a round.
+    fn change(&mut self, name: &String, to: impl Fn(i64) -> i64) {
+        match self.0.get_mut(name) {
+            Some(amount) => *amount = to(*amount),
+            None => drop(self.0.insert(name.clone(), to(0))),
+        }
+    }
+
     pub fn add(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
-            let sum = self.0.entry(name.clone()).or_insert(0);
-            *sum = sum.saturating_add(*amount);
+            self.change(name, |sum| sum.saturating_add(*amount));
         }
     }
 
     pub fn subtract(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
-            let rest = self.0.entry(name.clone()).or_insert(0);
-            *rest = rest.saturating_sub(*amount);
+            self.change(name, |rest| rest.saturating_sub(*amount));
         }
     }
 

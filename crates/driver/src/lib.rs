@@ -181,6 +181,14 @@ impl Machine {
         turn
     }
 
+    /// Looks at everything anew, after a turn: what is still to be done then was overlooked, as something that was found
+    /// quiet is not. For tests: it costs a turn.
+    pub fn overlooked(&mut self, now: Timestamp) -> Vec<ActionKey> {
+        self.world.look_at_all();
+        let decision = decide(&self.world, &self.aws, &self.settings, now);
+        decision.actions.into_iter().map(|action| action.key).collect()
+    }
+
     fn written(
         &mut self,
         key: ActionKey,

@@ -11,6 +11,7 @@ use karpenter_driver::{Event, Machine};
 use crate::EPOCH_MS;
 use crate::agenda::{MINUTE, Ms, SECOND};
 use crate::api::Changed;
+use crate::checks::Invariant;
 use crate::cloud::{self, CLUSTER, catalogue};
 use crate::dice::Dice;
 use crate::log::told;
@@ -63,6 +64,9 @@ impl Controller {
         }
     }
 }
+
+/// After so many turns it is seen whether something was overlooked.
+const LOOKED_AT_AGAIN: u64 = 50;
 
 impl Sim {
     fn controller_clock(&self) -> Timestamp {
@@ -208,6 +212,15 @@ impl Sim {
         let turn = machine.turn(clock);
         facts.extend(turn.facts);
         self.checks.figures.turns += 1;
+        let overlooked = if self.checks.figures.turns.is_multiple_of(LOOKED_AT_AGAIN) {
+            machine.overlooked(clock)
+        } else {
+            Vec::new()
+        };
+        if let Some(first) = overlooked.first() {
+            let subject = first.subject.rsplit('/').next().unwrap_or_default().to_owned();
+            self.broke(Invariant::NothingOverlooked, format!("{first}"), vec![subject]);
+        }
         for fact in &facts {
             if let Some(line) = brief_fact(fact) {
                 told!(self, "fact {line}");

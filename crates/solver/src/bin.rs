@@ -80,6 +80,10 @@ impl Bin {
     /// Whether a node to buy, narrowed to `shape`, has room for these requests more.
     pub(crate) fn fits_shape(&self, problem: &Problem, shape: &Shape, requests: &[i64]) -> bool {
         let Some(open) = &self.open else { return false };
+        // Nothing of its own is left to be bought where all that a pod allows is reserved.
+        if shape.reserved != open.hold.is_some() {
+            return false;
+        }
         let pool = &problem.pools[shape.pool];
         let holds = |choice: &Choice| {
             room(problem, pool, *choice)

@@ -11,7 +11,7 @@ pub enum Illegal {
     NodeOverfull(usize),
     /// A type on a claim's list cannot hold the claim's pods.
     ClaimOverfull { claim: usize, kind: usize },
-    /// A claim with no type, or none of its types can be bought.
+    /// A claim with no type, or none of its types can be bought as it says: in its reservation, or in none.
     ClaimUnbuyable(usize),
     /// A pod is where a taint or a label forbids it.
     Forbidden { pod: usize },
@@ -91,7 +91,11 @@ impl Solution {
                     return Err(Illegal::ClaimOverfull { claim: at, kind: *kind });
                 }
             }
-            if claim.types.is_empty() || claim.price == u64::MAX {
+            let is_allowed =
+                |labels: &[(usize, usize)]| labels.iter().all(|(k, bit)| problem.layout.has(&claim.row, *k, *bit));
+            let mut offerings = claim.types.iter().flat_map(|kind| &problem.types[*kind].offerings);
+            let on_offer = offerings.any(|one| one.reservation == claim.reservation && is_allowed(&one.labels));
+            if !on_offer || claim.price == u64::MAX {
                 return Err(Illegal::ClaimUnbuyable(at));
             }
             for (number, (key, wanted)) in pool.min_values.iter().enumerate() {

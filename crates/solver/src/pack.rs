@@ -165,7 +165,8 @@ impl<'p> Packer<'p> {
     pub(crate) fn fill_nodes(&mut self) {
         for pod in 0..self.end {
             let class = self.problem.pods[pod];
-            if !self.problem.nodes.is_empty() && !self.problem.classes[class].alternatives.is_empty() {
+            let waits = self.bin_of[pod].is_none() && !self.problem.classes[class].alternatives.is_empty();
+            if waits && !self.problem.nodes.is_empty() {
                 self.search(pod, class, 0, List::Nodes);
             }
         }

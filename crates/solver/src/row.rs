@@ -55,6 +55,14 @@ impl Layout {
         }
     }
 
+    /// Allows exactly this bit of a key.
+    pub fn settle(&self, row: &mut Row, key: usize, bit: usize) {
+        let run = &mut row.0[self.offsets[key]..self.offsets[key + 1]];
+        let kept = run[bit / 64] & (1 << (bit % 64));
+        run.fill(0);
+        run[bit / 64] = kept;
+    }
+
     /// Forbids one bit of a key.
     pub fn exclude(&self, row: &mut Row, key: usize, bit: usize) {
         row.0[self.offsets[key] + bit / 64] &= !(1 << (bit % 64));

@@ -131,7 +131,10 @@ impl Cluster {
             now = now.checked_add(SignedDuration::from_secs(10)).unwrap_or(now);
             let decision = provision::decide(&world, &catalogue, &settings, now);
             for learned in decision.learned {
-                if let Observation::Planned(round) = &learned {
+                // One that is not solved would say what the one before it said.
+                if let Observation::Planned(round) = &learned
+                    && round.version.is_some()
+                {
                     plan.earlier = plan.places.len();
                     plan.read(round);
                 }
@@ -229,6 +232,10 @@ struct Catalogue(Arc<[Arc<cloud::InstanceType>]>);
 
 impl Cloud for Catalogue {
     type Call = ();
+
+    fn version(&self) -> u64 {
+        0
+    }
 
     fn node_class(&self, _name: &str) -> NodeClassState {
         NodeClassState::Ready { generation: 1 }

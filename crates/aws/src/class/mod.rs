@@ -24,7 +24,7 @@ use crate::AwsSettings;
 use crate::call::{Call, Filters};
 use crate::report::{CallError, CapacityReservation, Images, PlacementGroup, SecurityGroup, Subnet};
 
-pub(crate) use reservations::is_expiring;
+pub(crate) use reservations::{expires_at, is_expiring};
 pub(crate) use status::Draft;
 pub(crate) use validation::Tried;
 

@@ -66,10 +66,15 @@ impl Class {
     }
 }
 
+/// From when on a reservation is about to end, if it is a capacity block.
+pub(crate) fn expires_at(reservation: &CapacityReservation) -> Option<Timestamp> {
+    let ends = reservation.ends.filter(|_| reservation.kind == "capacity-block")?;
+    ends.checked_sub(EXPIRING_FOR).ok()
+}
+
 /// Whether a reservation is a capacity block that is about to end.
 pub(crate) fn is_expiring(reservation: &CapacityReservation, now: Timestamp) -> bool {
-    let from = reservation.ends.and_then(|ends| ends.checked_sub(EXPIRING_FOR).ok());
-    reservation.kind == "capacity-block" && from.is_some_and(|from| from <= now)
+    expires_at(reservation).is_some_and(|from| from <= now)
 }
 
 /// `None` for a word of EC2 that the API has no room for.

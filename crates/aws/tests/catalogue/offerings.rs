@@ -154,35 +154,46 @@ fn due(market: &Market) -> Vec<&'static str> {
 fn what_is_asked_of_aws_and_how_often() {
     let settings = AwsSettings { zonal_shift: true, ..AwsSettings::default() };
     let mut market = Market::selling(settings, &json!({}));
-    assert_eq!(due(&market), ["cluster", "on-demand-prices", "spot-prices", "instances"]);
+    assert_eq!(due(&market), ["cluster", "on-demand-prices", "spot-prices", "instance-statuses", "instances"]);
     let cluster = Cluster { arn: "arn:aws:eks:us-east-1:1:cluster/dev".into(), ..Cluster::default() };
     market.hear(Report::Cluster { result: Ok(cluster) });
     market.hear(on_demand(&[("m5.large", 0.1)]));
     market.hear(spot(&[("m5.large", ZONES[0], 0.03)]));
     market.hear(Report::Instances { asked_at: market.now, result: Ok(Vec::new()) });
+    market.hear(Report::InstanceStatuses { result: Ok(Vec::new()) });
     assert_eq!(due(&market), ["zonal-shifts"], "once the cluster's name for it is known");
     market.hear(Report::ZonalShifts { result: Ok(Vec::new()) });
     assert!(due(&market).is_empty());
     market.after(30);
     assert_eq!(due(&market), ["zonal-shifts", "instances"]);
+    market.after(30);
+    assert_eq!(due(&market), ["zonal-shifts", "instance-statuses", "instances"]);
     market.after(5 * 60);
-    assert_eq!(due(&market), ["cluster", "zonal-shifts", "instances"]);
+    assert_eq!(due(&market), ["cluster", "zonal-shifts", "instance-statuses", "instances"]);
     market.after(12 * 3600);
     assert_eq!(
         due(&market),
-        ["cluster", "instance-types", "on-demand-prices", "spot-prices", "zonal-shifts", "instances"]
+        [
+            "cluster",
+            "instance-types",
+            "on-demand-prices",
+            "spot-prices",
+            "zonal-shifts",
+            "instance-statuses",
+            "instances"
+        ]
     );
 }
 
 #[test]
 fn an_isolated_vpc_and_govcloud_have_the_bundled_prices() {
     let isolated = Market::open(AwsSettings { isolated_vpc: true, ..AwsSettings::default() });
-    assert_eq!(due(&isolated), ["cluster", "spot-prices", "instances"]);
+    assert_eq!(due(&isolated), ["cluster", "spot-prices", "instance-statuses", "instances"]);
     let mut settings = AwsSettings { region: "us-gov-west-1".into(), ..AwsSettings::default() };
     settings.cluster_name = "dev".into();
     let mut govcloud = Market::open(AwsSettings::default());
     govcloud.aws = karpenter_aws::Aws::new(settings);
-    assert_eq!(due(&govcloud), ["cluster", "instance-types", "spot-prices", "instances"]);
+    assert_eq!(due(&govcloud), ["cluster", "instance-types", "spot-prices", "instance-statuses", "instances"]);
 }
 
 fn reservation(id: &str, available: i64) -> CapacityReservation {

@@ -88,6 +88,7 @@ impl Ec2 {
                 let found = self.described(now).filter(bought).collect();
                 Report::Find { find, result: Ok(found) }
             }
+            Call::InstanceStatuses => Report::InstanceStatuses { result: Ok(Vec::new()) },
             Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Ok(vec!["left-behind".into()]) },
             Call::DeleteLaunchTemplate { name } => {
                 self.deleted.push(name.clone());
@@ -136,8 +137,7 @@ impl Ec2 {
             let target = usize::try_from(launch.target).unwrap();
             for _ in 0..target.min(self.at_most) {
                 let id = format!("i-{:05}", self.instances.len());
-                let tags = launch.tags.clone();
-                self.instances.insert(id.clone(), instance(&id, first, launch.spot, now, tags));
+                self.instances.insert(id.clone(), instance(&id, first, launch, now));
                 fleet.instances.push(FleetInstance {
                     id,
                     instance_type: first.instance_type.clone(),
@@ -181,7 +181,10 @@ fn name_of(call: &Call) -> &'static str {
         Call::Instances { .. } => "DescribeInstances",
         Call::Terminate { .. } => "TerminateInstances",
         Call::Tag { .. } => "CreateTags",
-        _ => "other",
+        Call::InstanceStatuses => "DescribeInstanceStatus",
+        Call::LaunchTemplates { .. } => "DescribeLaunchTemplates",
+        Call::DeleteLaunchTemplate { .. } => "DeleteLaunchTemplate",
+        _ => "what classes and the catalogue are made of",
     }
 }
 
@@ -227,23 +230,19 @@ fn machine(name: &str, vcpus: i64) -> InstanceTypeInfo {
     }
 }
 
-fn instance(
-    id: &str,
-    of: &karpenter_aws::call::Override,
-    spot: bool,
-    now: Timestamp,
-    tags: BTreeMap<String, String>,
-) -> InstanceInfo {
+fn instance(id: &str, of: &karpenter_aws::call::Override, launch: &Launch, now: Timestamp) -> InstanceInfo {
+    let tenancy = launch.configs.first().and_then(|config| config.template.tenancy.clone());
     InstanceInfo {
         id: id.to_owned(),
         instance_type: of.instance_type.clone(),
         zone: of.zone.clone(),
         image_id: IMAGE.into(),
         subnet_id: of.subnet_id.clone(),
-        spot,
+        spot: launch.spot,
+        tenancy: tenancy.unwrap_or_else(|| "default".into()),
         state: "running".into(),
         launched_at: Some(now),
-        tags,
+        tags: launch.tags.clone(),
         ..InstanceInfo::default()
     }
 }

@@ -45,8 +45,14 @@ fn claims_that_are_alike_are_one_fleet_with_one_token() {
     let mut stage = stage(500);
     stage.run(SOON, |stage| stage.bound.len() == 500);
     is_well(&stage, 500);
-    println!("500 launches: {:?}", stage.ec2.calls);
     assert_eq!(stage.ec2.calls["CreateFleet"], 1, "as Karpenter's batch, which takes 1,000");
+    let mut single = self::stage(1);
+    single.run(SOON, |stage| stage.bound.len() == 1);
+    println!("500 launches: {:?}\n1 launch: {:?}", stage.ec2.calls, single.ec2.calls);
+    for (call, count) in &stage.ec2.calls {
+        let of_one = single.ec2.calls.get(call).copied().unwrap_or(0);
+        assert!(*count <= of_one + 1, "{call}: {count} for 500 launches, {of_one} for one");
+    }
     let launch = &stage.ec2.launches[0];
     assert_eq!((launch.target, launch.claims.len()), (500, 500));
     assert!(launch.client_token.len() <= 64, "{}", launch.client_token);
@@ -117,4 +123,29 @@ fn instances_are_tagged_once_they_have_registered_and_unused_templates_go() {
     assert_eq!(stage.ec2.calls["CreateTags"], 5, "what is written down is not asked again");
     let noted = |claim: &NodeClaim| claim.metadata.annotations.as_ref()?.get("karpenter.k8s.aws/tagged").cloned();
     assert!(stage.claims().iter().all(|claim| noted(claim).as_deref() == Some("true")));
+}
+
+/// Shared hardware unless it is ruled out; nodes say which, also those that are found after a call without an answer.
+#[test]
+fn hardware_of_its_own_is_launched_for_those_who_ask_for_it() {
+    for (allowed, expected) in
+        [(vec!["default", "dedicated"], "default"), (vec!["default"], "default"), (vec!["dedicated"], "dedicated")]
+    {
+        for restart in [false, true] {
+            let mut stage = Stage::new(Ec2::new(&[("m5.xlarge", 4)]));
+            let asked = json!({ "key": "karpenter.k8s.aws/instance-tenancy", "operator": "In", "values": allowed });
+            stage.pool("general", 1, &json!([asked]));
+            stage.pod("p", "3", &json!({}));
+            if restart {
+                stage.run(SOON, |stage| !stage.ec2.launches.is_empty());
+                stage.restart(true);
+            }
+            stage.run(SOON, |stage| stage.bound.len() == 1);
+            is_well(&stage, 1);
+            let placed = stage.ec2.instances.values().map(|one| one.tenancy.as_str()).collect::<Vec<_>>();
+            let claim = stage.claims().remove(0);
+            let label = claim.metadata.labels.as_ref().and_then(|all| all.get("karpenter.k8s.aws/instance-tenancy"));
+            assert_eq!((placed, label.map(String::as_str)), (vec![expected], Some(expected)), "{allowed:?} {restart}");
+        }
+    }
 }

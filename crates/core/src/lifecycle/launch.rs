@@ -8,6 +8,7 @@ use super::buy::Problems;
 use super::{Stage, about_claim, delete_claim, disrupted, patch, pool_of};
 use crate::action::KubeWrite;
 use crate::cloud::{LaunchOutcome, LaunchProblem, Launched};
+use crate::conditions::is_true;
 use crate::resources::Resources;
 use crate::world::{ClaimState, LaunchState};
 use crate::{Decision, Fact, Timestamp, World};
@@ -26,6 +27,10 @@ pub(super) fn metadata(state: &ClaimState) -> Option<KubeWrite> {
     let LaunchState::Launched(launched) = &state.launch else {
         return None;
     };
+    // They are written before the condition, and may have been changed for good reason since.
+    if is_true(state.claim.status.as_ref().and_then(|status| status.conditions.as_deref()), names::LAUNCHED) {
+        return None;
+    }
     // The claim's own labels win over the cloud's; the cloud's annotations win over the claim's.
     let labels: serde_json::Map<_, _> = launched
         .labels

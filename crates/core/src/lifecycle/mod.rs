@@ -44,7 +44,7 @@ use crate::action::{ActionKey, KubeWrite};
 use crate::conditions;
 use crate::fact::{About, Home};
 use crate::world::{ClaimState, NodeState};
-use crate::{Cloud, Decision, Fact, Settings, Timestamp, World};
+use crate::{Cloud, Decision, Fact, Observation, Settings, Timestamp, World};
 
 pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Timestamp) -> Decision<C::Call> {
     let mut decision = Decision::default();
@@ -59,14 +59,26 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     };
     let ending = world.nodes.values().filter(is_ours).map(|node| (node.name(), Ending::of(world, node, now)));
     let ending: BTreeMap<&str, Ending<'_>> = ending.collect();
+    let (version, latest, mut quiet) = (cloud.version(), look_again(now), Vec::new());
     for state in world.claims.values().filter(|state| ours.is_of(&state.claim.spec.node_class_ref)) {
         if state.is_planned() {
             create(world, state, now, &mut decision);
         } else if state.is_deleting() {
             terminate::claim(world, cloud, state, &ending, now, &mut decision);
+        } else if let Some(until) = state.quiet_until(version, now) {
+            decision.wake(until);
         } else {
-            alive(world, cloud, settings, &seen, state, now, &mut decision);
+            let mut own = Decision::default();
+            alive(world, cloud, settings, &seen, state, now, &mut own);
+            if own.actions.is_empty() && status_reason(state, names::INITIALIZED).is_some() {
+                let until = own.wake_at.into_iter().chain(latest).min();
+                quiet.extend(until.map(|until| (state.name().to_owned(), until)));
+            }
+            decision.merge(own);
         }
+    }
+    if !quiet.is_empty() {
+        decision.learned.push(Observation::Quiet { claims: quiet, version });
     }
     let mut queue = evict::Queue::default();
     for (name, ending) in ending {
@@ -77,6 +89,12 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
     queue.ask(world, now, &mut decision);
     garbage::decide(world, cloud, now, &mut decision);
     decision
+}
+
+/// When every claim is looked at, whether or not something was observed: at full tens of minutes, all in one turn.
+fn look_again(now: Timestamp) -> Option<Timestamp> {
+    const EVERY: i64 = 600;
+    Timestamp::from_second((now.as_second().div_euclid(EVERY) + 1).saturating_mul(EVERY)).ok()
 }
 
 /// What its round asked for was not answered, or not to say that it is refused: it is asked for again.
@@ -102,6 +120,9 @@ fn alive<C: Cloud>(
     decision: &mut Decision<C::Call>,
 ) {
     if expire::decide(world, state, now, decision) || liveness::decide(world, state, now, decision) {
+        return;
+    }
+    if repair::impaired(world, state, now, decision) {
         return;
     }
     if let Some(node) = node_of(world, state) {

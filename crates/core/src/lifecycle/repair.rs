@@ -1,5 +1,7 @@
-//! Nodes that the kubelet, or an agent on them, has called broken for too long are replaced (feature gate `NodeRepair`).
+//! Nodes whose instance the cloud has found broken are replaced at once; those that it is going to stop or restart, in
+//! their pods' own time.
 //!
+//! Nodes that the kubelet, or an agent on them, has called broken for too long are replaced (feature gate `NodeRepair`).
 //! Not if more than a fifth of the NodePool's nodes are: then something else is broken, and new nodes would be as well.
 
 use jiff::SignedDuration;
@@ -13,6 +15,30 @@ use crate::{Cloud, Decision, Fact, Timestamp, World};
 const UNHEALTHY_MAX: usize = 20;
 /// And looked at again after this long.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// Returns true if the claim's instance is being replaced.
+pub(super) fn impaired<C>(world: &World, state: &ClaimState, now: Timestamp, decision: &mut Decision<C>) -> bool {
+    let Some(found) = state.provider_id().and_then(|id| world.impaired.get(id)) else {
+        return false;
+    };
+    if found.is_broken && deadline::of(state).is_none() {
+        decision.kube(world, now, write_key(state), deadline::set(state, now));
+        return true;
+    }
+    let (claim, home) = (about_claim(state), home_of(|key| state.label(key)));
+    let unhealthy = |object| Fact::Event {
+        object,
+        warning: true,
+        reason: "InstanceUnhealthy",
+        message: format!("Instance is unhealthy: {}", found.message),
+    };
+    let node = super::node_of(world, state).map(about_node);
+    let mut facts: Vec<Fact> = std::iter::once(claim.clone()).chain(node).map(unhealthy).collect();
+    let (category, message) = (found.category, found.message.clone());
+    facts.extend([Fact::ClaimImpaired { claim, home, category, message }, disrupted(state, category)]);
+    delete_claim(world, state, facts, now, decision);
+    true
+}
 
 /// Returns true if the claim's node is being replaced.
 pub(super) fn decide<C: Cloud>(

@@ -150,16 +150,10 @@ fn count(world: &World, pool: &str, status: &mut NodePoolStatus) {
             .into_iter()
             .map(|name| (name, 0))
             .collect();
-    let mut nodes = 0;
-    for state in world.claims.values().filter(|state| state.pool() == Some(pool) && !state.is_deleting()) {
-        if state.provider_id().is_none() {
-            continue;
-        }
-        nodes += 1;
-        total.add(&world.capacity_of(state));
+    if let Some(provisioned) = world.provisioned().get(pool) {
+        total.add(provisioned);
     }
-    total.set(resources::NODES, nodes);
-    status.nodes = Some(nodes);
+    status.nodes = Some(total.get(resources::NODES));
     status.resources =
         Some(total.0.iter().map(|(name, amount)| (name.clone(), resources::quantity(name, *amount))).collect());
 }

@@ -36,6 +36,8 @@ pub struct Round {
     /// Pods expected to land on existing nodes or earlier claims, by node or claim name.
     pub nominated: BTreeMap<PodKey, String>,
     pub unschedulable: BTreeMap<PodKey, Verdict>,
+    /// The cloud's version, if the round was solved: nothing had changed since the one before, or nobody waited.
+    pub version: Option<u64>,
 }
 
 /// Solves a round when the batch window closes; otherwise says when to look again.
@@ -55,7 +57,8 @@ pub fn decide<C: Cloud>(world: &World, cloud: &C, settings: &Settings, now: Time
         return decision;
     }
     let pending = pods::pending(world, now);
-    if pending.is_empty() {
+    let were_told = || pending.iter().all(|pod| world.unschedulable.contains_key(&pod.key));
+    if pending.is_empty() || (world.batch.is_unchanged(cloud.version(), now) && were_told()) {
         decision.learned.push(Observation::Planned(Box::new(Round { at: now, ..Round::default() })));
         return decision;
     }

@@ -27,7 +27,7 @@ pub(super) fn act<C: Cloud>(
     now: Timestamp,
     decision: &mut Decision<C::Call>,
 ) {
-    let mut round = Round { at: now, ..Round::default() };
+    let mut round = Round { at: now, version: Some(cloud.version()), ..Round::default() };
     let names = names(world, interned, solution, now);
     let mut labels = FxHashMap::default();
     let mut bodies: Vec<NodeClaim> = Vec::with_capacity(names.len());

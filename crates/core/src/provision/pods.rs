@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::requirements::{Requirement, Requirements};
-use crate::resources::{self, Resources};
+use crate::resources;
 use crate::world::{ClaimState, Digest, NodeState, PodState};
 use crate::{Timestamp, World};
 
@@ -62,8 +62,7 @@ fn is_expected(world: &World, pod: &PodState, now: Timestamp) -> bool {
 
 /// Whether what is bound to a node leaves room for a pod: others may have taken its place.
 fn has_room(world: &World, node: &NodeState, pod: &PodState) -> bool {
-    let allocatable = node.node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let mut left = allocatable.map(Resources::offered).unwrap_or_default();
+    let mut left = node.allocatable.clone();
     for other in world.pods_on(node.name()) {
         left.subtract(other.requests());
     }

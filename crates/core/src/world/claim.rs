@@ -10,6 +10,7 @@ use karpenter_api::{NodeClaim, NodePool, labels, taints};
 use super::NodeState;
 use crate::Timestamp;
 use crate::cloud::{LaunchOutcome, Launched};
+use crate::resources::{self, Resources};
 
 /// A refused launch is tried again after 1 s, doubling up to 60 s (behaviours: NodeClaim lifecycle).
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(1);
@@ -50,6 +51,8 @@ pub enum LaunchState {
 #[derive(Clone, Debug)]
 pub struct ClaimState {
     pub claim: Arc<NodeClaim>,
+    /// As its status promises it.
+    pub(super) capacity: Resources,
     pub launch: LaunchState,
     /// Launches of this process that are known to have ended without an instance, capacity aside.
     pub refusals: u32,
@@ -61,6 +64,16 @@ pub struct ClaimState {
     doubt_until: Option<Timestamp>,
     /// When this process first saw it.
     pub since: Timestamp,
+    /// Nothing was to be done for it.
+    quiet: Option<Quiet>,
+}
+
+/// What was found when a claim was last looked at holds between two instants, and while the cloud's version is the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quiet {
+    from: Timestamp,
+    until: Timestamp,
+    version: u64,
 }
 
 impl ClaimState {
@@ -70,7 +83,18 @@ impl ClaimState {
     }
 
     fn of(claim: Arc<NodeClaim>, launch: LaunchState, now: Timestamp) -> Self {
-        Self { claim, launch, refusals: 0, tokens_spent: 0, retry_at: now, doubt_until: None, since: now }
+        let capacity = promised(&claim);
+        Self {
+            claim,
+            capacity,
+            launch,
+            refusals: 0,
+            tokens_spent: 0,
+            retry_at: now,
+            doubt_until: None,
+            since: now,
+            quiet: None,
+        }
     }
 
     /// One that a round has just planned. It counts from now on, whatever becomes of its creation.
@@ -83,10 +107,28 @@ impl ClaimState {
     }
 
     pub(super) fn update(&mut self, claim: NodeClaim) {
+        self.capacity = promised(&claim);
         self.claim = Arc::new(claim);
+        self.quiet = None;
+    }
+
+    pub(super) fn found_quiet(&mut self, until: Timestamp, version: u64, now: Timestamp) {
+        self.quiet = Some(Quiet { from: now, until, version });
+    }
+
+    /// Something it depends on was observed.
+    pub(super) fn disturbed(&mut self) {
+        self.quiet = None;
+    }
+
+    /// If it need not be looked at now: when it has to be.
+    pub fn quiet_until(&self, version: u64, now: Timestamp) -> Option<Timestamp> {
+        let quiet = self.quiet.filter(|quiet| quiet.version == version)?;
+        (quiet.from <= now && now < quiet.until).then_some(quiet.until)
     }
 
     pub(super) fn launched(&mut self, outcome: LaunchOutcome, now: Timestamp) {
+        self.quiet = None;
         let later = |delay| now.checked_add(delay).unwrap_or(now);
         match &outcome {
             LaunchOutcome::Failed { token_spent, .. } => {
@@ -202,6 +244,15 @@ impl ClaimState {
         let mut startup = self.claim.spec.startup_taints.iter().flatten();
         taints::is_ephemeral(taint) || startup.any(|known| known.key == taint.key && known.effect == taint.effect)
     }
+}
+
+/// Amounts that cannot be read are left out.
+fn promised(claim: &NodeClaim) -> Resources {
+    let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let read = |(name, amount): (&String, &karpenter_api::Quantity)| {
+        Some((name.clone(), resources::amount(name, &amount.to_string())?))
+    };
+    capacity.into_iter().flatten().filter_map(read).collect()
 }
 
 /// The pool's Ready condition is True.

@@ -47,7 +47,11 @@ impl World {
     }
 
     pub(super) fn forget_vacated(&mut self, now: Timestamp) {
+        let kept = self.vacated.len();
         self.vacated.retain(|one| one.at.checked_add(VACATED_FOR).is_ok_and(|until| until > now));
+        if self.vacated.len() < kept {
+            self.batch.stir();
+        }
     }
 
     /// The node, or its claim, is being deleted.

@@ -23,6 +23,7 @@ mod storage;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -30,7 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use karpenter_api::NodePool;
 
 use crate::action::{ActionKey, CREATE};
-use crate::cloud::{Instance, LaunchOutcome};
+use crate::cloud::{Impairment, Instance, LaunchOutcome};
 use crate::observation::{Change, Failure, Kind, Object, Observation};
 use crate::provision::{Round, Verdict};
 use crate::resources::{self, Resources};
@@ -85,6 +86,10 @@ pub struct World {
     pub unschedulable: BTreeMap<PodKey, Verdict>,
     /// The cloud's latest complete list of instances, and when it was asked for.
     pub instances: Option<(Timestamp, Vec<Instance>)>,
+    /// The latest list of instances that agreed with the claims, by when it was asked for.
+    pub in_order: Option<Timestamp>,
+    /// What the cloud says is wrong with instances, by provider id.
+    pub impaired: BTreeMap<String, Impairment>,
     /// Instances whose termination was asked for, by provider id.
     pub terminating: BTreeMap<String, Terminating>,
     /// When this process last wrote a pool's status.
@@ -93,6 +98,8 @@ pub struct World {
     pub health: BTreeMap<String, Health>,
     /// By node: when a pod was last bound to it, ended or was told to.
     pub pod_events: BTreeMap<String, Timestamp>,
+    /// What [`World::provisioned`] answers, until a claim or a node changes.
+    provisioned: OnceLock<BTreeMap<String, Resources>>,
     listed: BTreeSet<Kind>,
     digests: digest::Digests,
 }
@@ -156,8 +163,22 @@ impl World {
                 self.instances = Some((asked_at, instances));
                 self.flights.sweep(now);
             }
+            Observation::Impaired(instances) => {
+                for id in instances.keys() {
+                    self.disturb(Some(id));
+                }
+                self.impaired = instances;
+            }
             Observation::CatalogueChanged => self.batch.retry(now),
             Observation::Planned(round) => self.planned(*round),
+            Observation::Quiet { claims, version } => {
+                for (name, until) in claims {
+                    if let Some(state) = self.claims.get_mut(&name) {
+                        state.found_quiet(until, version, now);
+                    }
+                }
+            }
+            Observation::InOrder { asked_at } => self.in_order = Some(asked_at),
         }
     }
 
@@ -180,6 +201,7 @@ impl World {
                 }
                 let ending = self.is_ending_by_name(&name);
                 self.node_deleted(&name);
+                self.disturb(state.provider_id());
                 if let Some(id) = state.provider_id() {
                     self.nodes_by_provider_id.entry(id.to_owned()).or_default().insert(name.clone());
                 }
@@ -197,8 +219,14 @@ impl World {
                 // Status counters change all the time; only what placement depends on counts.
                 let matters =
                     known.is_none_or(|known| known.spec != pool.spec || is_ready_pool(known) != is_ready_pool(&pool));
+                let asks_the_same = known.is_some_and(|known| {
+                    known.spec == pool.spec && known.metadata.annotations == pool.metadata.annotations
+                });
                 if matters {
                     self.batch.retry(now);
+                }
+                if !asks_the_same {
+                    self.disturb_pool(&name);
                 }
                 self.pool_turned(&name, &pool);
                 self.pools.insert(name, *pool);
@@ -271,6 +299,8 @@ impl World {
         if let Some((pool, launch)) = known.and_then(|known| self.launch_ended(&known.claim, &claim, now)) {
             self.health.entry(pool).or_default().record(launch);
         }
+        self.provisioned.take();
+        self.batch.stir();
         let ending: Vec<(String, bool)> =
             nodes.into_iter().map(|node| (node.clone(), self.is_ending_by_name(&node))).collect();
         match self.claims.get_mut(&name) {
@@ -305,6 +335,7 @@ impl World {
             && state.uid() == uid
         {
             state.launched(outcome, now);
+            self.batch.stir();
         }
     }
 
@@ -333,6 +364,9 @@ impl World {
         }
         let freed =
             known.is_some_and(|known| known.node_name().is_some() && !known.is_terminal()) && state.is_terminal();
+        let counts_the_same = known.is_some_and(|known| {
+            Arc::ptr_eq(&known.digest, &state.digest) && known.is_terminating() == state.is_terminating()
+        });
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
             self.unindex_pod(&node, &key);
         }
@@ -359,6 +393,9 @@ impl World {
         if freed {
             self.batch.retry(now);
         }
+        if newly_bound || !counts_the_same {
+            self.batch.stir();
+        }
         self.note_pod_event(event);
         self.pods.insert(key, state);
     }
@@ -381,6 +418,8 @@ impl World {
             }
             Object::NodePool(pool) => {
                 if let Some(name) = &pool.metadata.name {
+                    self.disturb_pool(name);
+                    self.batch.stir();
                     self.pools.remove(name);
                     self.pool_counted.remove(name);
                     self.health.remove(name);
@@ -417,6 +456,7 @@ impl World {
             }
             Object::Selecting(gone) => {
                 self.selectors.remove(&(gone.kind, gone.namespace.clone(), gone.name.clone()));
+                self.batch.stir();
             }
         }
     }
@@ -431,23 +471,53 @@ impl World {
             }
         }
         self.unschedulable.remove(key);
+        self.batch.stir();
         self.flights.forget(&format!("Pod/{key}"));
     }
 
     fn node_deleted(&mut self, name: &str) {
+        self.provisioned.take();
         if let Some(state) = self.nodes.remove(name)
             && let Some(id) = state.provider_id()
-            && let Some(names) = self.nodes_by_provider_id.get_mut(id)
         {
-            names.remove(name);
-            if names.is_empty() {
-                self.nodes_by_provider_id.remove(id);
+            if let Some(names) = self.nodes_by_provider_id.get_mut(id) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.nodes_by_provider_id.remove(id);
+                }
             }
+            self.disturb(Some(id));
         }
+    }
+
+    /// Nothing is taken for quiet any more.
+    pub fn look_at_all(&mut self) {
+        self.claims.values_mut().for_each(ClaimState::disturbed);
+        self.batch.stir();
+    }
+
+    /// Something of the claim's instance was observed.
+    fn disturb(&mut self, provider_id: Option<&str>) {
+        if let Some(claim) = provider_id.and_then(|id| self.claims_by_provider_id.get(id))
+            && let Some(state) = self.claims.get_mut(claim)
+        {
+            state.disturbed();
+        }
+    }
+
+    fn disturb_node(&mut self, name: &str) {
+        let provider_id = self.nodes.get(name).and_then(NodeState::provider_id).map(str::to_owned);
+        self.disturb(provider_id.as_deref());
+    }
+
+    fn disturb_pool(&mut self, pool: &str) {
+        self.claims.values_mut().filter(|state| state.pool() == Some(pool)).for_each(ClaimState::disturbed);
     }
 
     /// The claim is gone: pods expected on it are pending again.
     fn claim_deleted(&mut self, name: &str, now: Timestamp) {
+        self.batch.stir();
+        self.provisioned.take();
         if let Some(state) = self.claims.remove(name) {
             if let Some(id) = state.provider_id() {
                 self.claims_by_provider_id.remove(id);
@@ -551,6 +621,12 @@ impl World {
     fn done(&mut self, key: &ActionKey, outcome: Result<Option<Box<Object>>, Failure>, now: Timestamp) {
         self.flights.end(key, outcome.as_ref().err(), now);
         let claim = key.subject.strip_prefix("NodeClaim/").unwrap_or_default();
+        if let Some(state) = self.claims.get_mut(claim) {
+            state.disturbed();
+        }
+        if let Some(node) = key.subject.strip_prefix("Node/") {
+            self.disturb_node(node);
+        }
         if let Some(pool) = key.subject.strip_prefix("NodePool/") {
             self.pool_counted.insert(pool.to_owned(), now);
         }
@@ -580,20 +656,31 @@ impl World {
     /// What a claim's node holds: the node's own figures once it has them, the claim's before.
     pub fn capacity_of(&self, state: &ClaimState) -> Resources {
         let status = state.claim.status.as_ref();
-        let promised = status.and_then(|status| status.capacity.as_ref());
-        let mut capacity: Resources = promised
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, amount)| Some((name.clone(), resources::amount(name, &amount.to_string())?)))
-            .collect();
+        let mut capacity = state.capacity.clone();
         let node = status.and_then(|status| self.nodes.get(status.node_name.as_deref()?));
-        let real = node.and_then(|node| node.node.status.as_ref()?.capacity.as_ref());
-        for (name, amount) in real.into_iter().flatten() {
-            if let Some(amount) = resources::amount(name, &amount.0).filter(|amount| *amount > 0) {
-                capacity.set(name.clone(), amount);
-            }
+        for (name, amount) in node.iter().flat_map(|node| &node.capacity.0).filter(|(_, amount)| **amount > 0) {
+            capacity.set(name.clone(), *amount);
         }
         capacity
+    }
+
+    /// What the claims of each pool that have an instance, and are not being deleted, hold together, and how many nodes
+    /// they are.
+    pub fn provisioned(&self) -> &BTreeMap<String, Resources> {
+        self.provisioned.get_or_init(|| {
+            let mut all: BTreeMap<String, Resources> = BTreeMap::new();
+            for state in self.claims.values().filter(|state| !state.is_deleting() && state.provider_id().is_some()) {
+                let Some(pool) = state.pool() else { continue };
+                if !all.contains_key(pool) {
+                    all.insert(pool.to_owned(), Resources::default());
+                }
+                if let Some(total) = all.get_mut(pool) {
+                    total.add(&self.capacity_of(state));
+                    total.set(resources::NODES, total.get(resources::NODES) + 1);
+                }
+            }
+            all
+        })
     }
 
     fn knows(&self, object: &Object) -> bool {
@@ -633,7 +720,8 @@ impl World {
             self.unschedulable.insert(pod, verdict);
         }
         // A pod that is expected somewhere waits as well: another may have taken its place there.
-        self.batch.close(round.at, !(self.unschedulable.is_empty() && self.nominated.is_empty()));
+        let some_wait = !(self.unschedulable.is_empty() && self.nominated.is_empty());
+        self.batch.close(round.at, some_wait, round.version);
     }
 }
 

@@ -3,16 +3,25 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use karpenter_api::labels;
+
+use crate::Resources;
 
 #[derive(Clone, Debug)]
 pub struct NodeState {
     pub node: Node,
+    pub capacity: Resources,
+    pub allocatable: Resources,
 }
 
 impl NodeState {
     pub(super) fn new(node: Node) -> Self {
-        Self { node }
+        let offered = |list: Option<&BTreeMap<String, Quantity>>| list.map(Resources::offered).unwrap_or_default();
+        let status = node.status.as_ref();
+        let capacity = offered(status.and_then(|status| status.capacity.as_ref()));
+        let allocatable = offered(status.and_then(|status| status.allocatable.as_ref()));
+        Self { node, capacity, allocatable }
     }
 
     pub fn name(&self) -> &str {
@@ -57,12 +66,11 @@ impl NodeState {
 
     /// Whether pods may be placed otherwise than on an earlier version of it.
     pub(super) fn differs(&self, other: &Self) -> bool {
-        let allocatable = |state: &Self| state.node.status.as_ref().and_then(|status| status.allocatable.clone());
         self.node.spec != other.node.spec
             || self.labels() != other.labels()
             || self.is_deleting() != other.is_deleting()
             || self.is_ready() != other.is_ready()
-            || allocatable(self) != allocatable(other)
+            || self.allocatable != other.allocatable
     }
 
     /// The kubelet's Ready condition is True.

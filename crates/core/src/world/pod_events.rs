@@ -29,6 +29,7 @@ impl World {
 
     pub(super) fn note_pod_event(&mut self, event: Option<(String, Timestamp)>) {
         if let Some((node, at)) = event {
+            self.disturb_node(&node);
             let known = self.pod_events.entry(node).or_insert(at);
             *known = at.max(*known);
         }

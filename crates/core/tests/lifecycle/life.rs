@@ -2,6 +2,7 @@
 //! do. Everything that was done is in the journal, with its time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,6 +38,12 @@ pub(crate) struct Sky {
 
 impl Cloud for Sky {
     type Call = Call;
+
+    fn version(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
 
     fn node_class(&self, _: &str) -> NodeClassState {
         NodeClassState::Ready { generation: self.class_generation }

@@ -1,8 +1,8 @@
 //! A node that is broken for too long is replaced, unless too many are.
 
 use jiff::SignedDuration;
-use karpenter_core::Fact;
-use karpenter_core::cloud::RepairPolicy;
+use karpenter_core::cloud::{Impairment, RepairPolicy};
+use karpenter_core::{Fact, Observation};
 use serde_json::{Value, json};
 
 use crate::life::{Life, pod};
@@ -95,4 +95,40 @@ fn a_pool_is_judged_by_itself() {
     }
     life.pass(700);
     assert_eq!(life.done(&["delete NodeClaim"]), ["delete NodeClaim n0", "delete NodeClaim n1"]);
+}
+
+/// The cloud's own word needs no feature gate.
+#[test]
+fn an_instance_that_the_cloud_found_broken_is_replaced_without_regard_for_its_pods() {
+    for is_broken in [true, false] {
+        let mut life = life(2, 0, &json!({ "spec": { "terminationGracePeriod": "24h" } }));
+        life.settings.node_repair = false;
+        life.has(&pod("p", "n0", &json!({ "metadata": { "annotations": { "karpenter.sh/do-not-disrupt": "true" } } })));
+        life.pass(10);
+        let id = life.world.claims["n0"].provider_id().unwrap().to_owned();
+        let found = Impairment { category: "system_status", is_broken, message: "it is".to_owned() };
+        life.world.apply(Observation::Impaired([(id, found)].into()), life.now);
+        life.pass(20);
+        let expelled = life.done(&["delete Pod"]);
+        assert_eq!(
+            expelled.first().map(String::as_str),
+            is_broken.then_some("delete Pod p within 1 s"),
+            "{:?}",
+            life.journal
+        );
+        let gone = if is_broken { vec!["gone Node n0", "gone NodeClaim n0"] } else { vec![] };
+        assert_eq!(life.done(&["gone N"]), gone, "what is only announced lets pods leave in their own time");
+        assert_eq!(life.done(&["delete NodeClaim"]), ["delete NodeClaim n0"]);
+        let told = life.facts.iter().filter_map(|fact| match fact {
+            Fact::ClaimDisrupted { reason, .. } => Some(*reason),
+            Fact::ClaimImpaired { category, .. } => Some(*category),
+            Fact::Event { reason: reason @ "InstanceUnhealthy", object, .. } => {
+                assert!(["Node", "NodeClaim"].contains(&object.kind));
+                Some(*reason)
+            }
+            _ => None,
+        });
+        let all = ["InstanceUnhealthy", "InstanceUnhealthy", "system_status", "system_status"];
+        assert_eq!(told.collect::<Vec<_>>(), all);
+    }
 }

@@ -418,6 +418,10 @@ fn machine(name: &str, cores: i64, gib: i64, more: &[(&str, i64)], zones: &[&str
 impl Cloud for Market {
     type Call = ();
 
+    fn version(&self) -> u64 {
+        0
+    }
+
     fn node_class(&self, _name: &str) -> NodeClassState {
         NodeClassState::Ready { generation: 1 }
     }

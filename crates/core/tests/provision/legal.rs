@@ -185,3 +185,60 @@ fn a_spread_with_an_empty_selector_counts_nobody() {
     cluster.pod(&waiting("p0", "100m", &of_app_x(&spec)));
     assert_eq!(places(&cluster.round()), [("p0", "plain")]);
 }
+
+/// Nodes that a spread's policies leave out count for nothing, those that are being deleted as well.
+#[test]
+fn pods_on_a_leaving_node_that_a_spread_leaves_out_do_not_count() {
+    let spread = |pools: &str| {
+        let mut spec = spreads(&[labels::ZONE]);
+        spec["nodeSelector"] = json!({ "disk": pools });
+        of_app_x(&spec)
+    };
+    let places_where_the_leaving_node_is = |disk: &str| {
+        let mut cluster = Cluster::bare();
+        cluster.pool("pool", &json!({ "template": { "metadata": { "labels": { "disk": "fast" } } } }));
+        cluster.node(
+            "leaving",
+            &json!({ "metadata": {
+            "deletionTimestamp": "1970-01-01T00:30:00Z", "labels": { "disk": disk },
+        } }),
+        );
+        for name in ["there", "there-too"] {
+            let stays = json!({ "metadata": { "annotations": { "karpenter.sh/do-not-disrupt": "true" } } });
+            let mut pod = of_app_x(&json!({}));
+            merge(&mut pod, &stays);
+            cluster.pod(&running(name, "100m", "leaving", &pod));
+        }
+        for name in ["p0", "p1"] {
+            cluster.pod(&waiting(name, "100m", &spread("fast")));
+        }
+        let planned = cluster.round();
+        ["p0", "p1"].map(|pod| planned.zones(pod).concat())
+    };
+    let mut apart = places_where_the_leaving_node_is("slow");
+    apart.sort();
+    assert_eq!(apart, ["a", "b"], "nobody of theirs is anywhere yet");
+    assert_eq!(places_where_the_leaving_node_is("fast"), ["b", "b"], "two are in zone a");
+}
+
+/// Of the numbers within bounds some are excluded by name: others are left.
+#[test]
+fn numbers_beyond_those_that_are_excluded_are_left() {
+    let not = |values: &[&str]| {
+        by_affinity(
+            &json!({ "matchExpressions": [{ "key": "example.com/generation", "operator": "NotIn", "values": values }] }),
+        )
+    };
+    let bound = |operator: &str, value: &str| json!({ "key": "example.com/generation", "operator": operator, "values": [value] });
+    let cases = [
+        (json!([bound("Gt", "3")]), not(&["4", "5"]), 1),
+        (json!([bound("Gte", "4")]), not(&["4"]), 1),
+        (json!([bound("Lt", "5")]), not(&["4", "3"]), 1),
+        (json!([bound("Lte", "4"), bound("Gte", "3")]), not(&["4"]), 1),
+        (json!([bound("Lte", "4"), bound("Gte", "3")]), not(&["4", "3"]), 0),
+        (json!([bound("Lte", "4"), bound("Gte", "5")]), not(&["7"]), 0),
+    ];
+    for (requirements, pod, placed) in cases {
+        assert_eq!(places(&round(&requirements, &[], &[pod])).len(), placed, "{requirements}");
+    }
+}

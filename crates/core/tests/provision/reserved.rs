@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use karpenter_api::labels::{CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_TYPE, CAPACITY_TYPE};
+use karpenter_core::cloud::CapacityType;
 use karpenter_core::{Requirement, Settings};
 use serde_json::{Value, json};
 
@@ -116,4 +117,56 @@ fn a_pod_that_asks_for_what_one_offering_alone_has_gets_that_one() {
     let answer = cluster.round();
     assert_eq!(capacity_type(&answer, "with"), "reserved");
     assert_eq!(capacity_type(&answer, "without"), "on-demand");
+}
+
+/// Capacity that is paid for by the hour does not turn into reserved capacity because a pod asks for it.
+#[test]
+fn a_node_that_holds_no_reservation_does_not_become_one() {
+    for key_and_value in [(CAPACITY_RESERVATION_ID, "cr-1"), (CAPACITY_TYPE, "reserved")] {
+        let mut cluster = cluster(1, &json!({}));
+        let asks = json!({ "spec": { "nodeSelector": { key_and_value.0: key_and_value.1 } } });
+        cluster.pod(&waiting("p", "15", &json!({})));
+        assert_eq!(capacity_type(&cluster.round(), "p"), "reserved", "what is reserved is used up");
+        cluster.pod(&waiting("q", "12", &json!({})));
+        cluster.pod(&waiting("r", "2", &asks));
+        let answer = cluster.round();
+        assert_eq!(capacity_type(&answer, "q"), "on-demand");
+        assert_eq!(answer.unschedulable.len(), 1, "{key_and_value:?}: {answer:#?}");
+    }
+}
+
+/// A pool that keeps off a reservation takes nothing of it.
+#[test]
+fn a_claim_that_is_not_to_use_a_reservation_does_not_hold_it() {
+    let without = json!({ "template": { "spec": { "requirements": [
+        { "key": CAPACITY_RESERVATION_ID, "operator": "NotIn", "values": ["cr-1"] },
+    ] } } });
+    let mut cluster = cluster(1, &without);
+    cluster.pool("other", &json!({}));
+    let in_pool = |name: &str| json!({ "spec": { "nodeSelector": { "karpenter.sh/nodepool": name } } });
+    cluster.pod(&waiting("p", "15", &in_pool("general")));
+    assert_eq!(capacity_type(&cluster.round(), "p"), "on-demand");
+    cluster.pod(&waiting("q", "15", &in_pool("other")));
+    assert_eq!(capacity_type(&cluster.round(), "q"), "reserved");
+}
+
+/// When nothing is left of it, the cheapest there is comes next.
+#[test]
+fn spot_takes_over_where_reserved_capacity_ends() {
+    let mut kind = (*reserved(&kind("m.16", 16, 64, &[]), "cr-1", 1)).clone();
+    let mut spot = kind.offerings[0].clone();
+    (spot.capacity_type, spot.price) = (CapacityType::Spot, spot.price / 3);
+    kind.offerings.push(spot);
+    let mut requirements = (*kind.requirements).clone();
+    let types = ["on-demand", "reserved", "spot"];
+    requirements.0.insert(CAPACITY_TYPE.to_owned(), Requirement::one_of(types));
+    kind.requirements = requirements.into();
+    let mut cluster = Cluster::selling(vec![Arc::new(kind)], Settings::default());
+    cluster.pool("general", &json!({}));
+    cluster.pod(&waiting("p", "15", &json!({})));
+    cluster.pod(&waiting("q", "15", &json!({})));
+    let answer = cluster.round();
+    let mut types = [capacity_type(&answer, "p"), capacity_type(&answer, "q")];
+    types.sort();
+    assert_eq!(types, ["on-demand,spot", "reserved"]);
 }

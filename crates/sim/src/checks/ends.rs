@@ -95,7 +95,7 @@ impl Sim {
             }
             let stays = node
                 .and_then(|node| self.cluster.nodes.get(node))
-                .is_some_and(|node| node.pods.iter().any(|pod| self.api.pods.get(pod).is_some_and(must_stay)));
+                .is_some_and(|node| node.pods.iter().any(|pod| self.stays(pod)));
             if !stays {
                 wrong.push((Invariant::FinalizersGo, format!("NodeClaim {name} is still there"), name.clone()));
             }
@@ -103,6 +103,14 @@ impl Sim {
         for (invariant, what, name) in wrong {
             self.broke(invariant, what, vec![name]);
         }
+    }
+
+    /// A pod stays on a node that is being deleted: it is not to be disrupted; or others of its workload have to run
+    /// first, and its pool may not grow.
+    fn stays(&self, pod: &str) -> bool {
+        let Some(workload) = self.cluster.pods.get(pod).map(|pod| pod.workload) else { return false };
+        let few = self.cluster.desired(workload).is_some_and(|desired| self.cluster.healthy(workload) <= desired);
+        self.api.pods.get(pod).is_some_and(must_stay) || (few && self.is_at_limits(workload))
     }
 
     /// Recompute and compare: the machine's model against what the API server holds.

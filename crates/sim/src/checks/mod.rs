@@ -30,6 +30,7 @@ pub enum Invariant {
     FinalizersGo,
     ComesToRest,
     WorldIsTrue,
+    NothingOverlooked,
 }
 
 impl Invariant {
@@ -50,6 +51,7 @@ impl Invariant {
             Self::ClaimsSettle => "every NodeClaim is initialised, or gone, in the end",
             Self::FinalizersGo => "every finalizer is removed in the end",
             Self::ComesToRest => "nothing is done when nothing changes",
+            Self::NothingOverlooked => "what was found quiet has nothing to be done for it",
             Self::WorldIsTrue => "the model is what the API server holds, when nothing changes",
         }
     }

@@ -158,6 +158,7 @@ impl Cloud {
                 Report::Terminate { provider_id: provider_id.clone(), result }
             }
             Call::Instances { filters } => Report::Instances { asked_at: clock, result: Ok(self.listed(filters, now)) },
+            Call::InstanceStatuses => Report::InstanceStatuses { result: Ok(Vec::new()) },
             Call::InstanceTypes => Report::InstanceTypes { result: Ok(catalogue::types()) },
             Call::OnDemandPrices => Report::OnDemandPrices { result: Ok(catalogue::on_demand()) },
             Call::SpotPrices => Report::SpotPrices { result: Ok(self.spot_prices()) },
@@ -350,6 +351,7 @@ pub(crate) fn failed(call: &Call, error: CallError) -> Report {
             Report::Terminate { provider_id: provider_id.clone(), result: Err(error) }
         }
         Call::Instances { .. } => Report::Instances { asked_at: Timestamp::UNIX_EPOCH, result: Err(error) },
+        Call::InstanceStatuses => Report::InstanceStatuses { result: Err(error) },
         Call::InstanceTypes => Report::InstanceTypes { result: Err(error) },
         Call::OnDemandPrices => Report::OnDemandPrices { result: Err(error) },
         Call::SpotPrices => Report::SpotPrices { result: Err(error) },
@@ -405,6 +407,8 @@ fn info(one: &Instance) -> InstanceInfo {
         security_group_ids: one.groups.clone(),
         spot: one.spot,
         reservation: None,
+        efa: false,
+        tenancy: String::new(),
         state: one.state.word().to_owned(),
         launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
         tags: one.tags.clone(),

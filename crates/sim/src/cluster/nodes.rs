@@ -108,7 +108,8 @@ impl Sim {
     /// The kubelet says nothing more, for a while or for good.
     pub(crate) fn node_silent(&mut self, name: &str, back_after: Option<Ms>) {
         let Some(info) = self.cluster.nodes.get_mut(name).filter(|node| node.alive) else { return };
-        if back_after.is_some() && !self.troubled {
+        let is_up = self.cloud.instances.get(&info.instance).is_some_and(|one| one.state.is_up());
+        if is_up && !self.troubled {
             return;
         }
         info.alive = false;

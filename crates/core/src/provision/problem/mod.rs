@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 use karpenter_solver::Problem;
+use rustc_hash::FxHashSet;
 
 pub(super) use self::pools::{Barren, PoolTypes, pool_requirements};
 use self::ports::Contested;
@@ -106,8 +107,12 @@ pub(super) fn build<'w, C: Cloud>(
     }
     let of_nodes = world.nodes.values().filter_map(NodeState::labels);
     let of_claims = world.claims.values().filter_map(|state| state.claim.metadata.labels.as_ref());
+    // Most nodes say the same.
+    let mut said: FxHashSet<(&str, &str)> = FxHashSet::default();
     for (key, value) in of_nodes.chain(of_claims).flatten() {
-        vocabulary.value(key, value);
+        if said.insert((key, value)) {
+            vocabulary.value(key, value);
+        }
     }
     let open = world.claims.values().filter(|state| !state.is_settled());
     for spec in open.flat_map(|state| &state.claim.spec.requirements) {

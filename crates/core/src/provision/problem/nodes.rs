@@ -12,7 +12,7 @@ use crate::World;
 use crate::provision::pods::NODE_NAME;
 use crate::requirements::{Requirement, Requirements};
 use crate::resources::{self, Resources};
-use crate::world::{ClaimState, Digest, NodeState, PodKey};
+use crate::world::{ClaimState, Digest, NodeState, PodKey, PodState};
 
 impl Interned<'_> {
     /// Initialised nodes first, then by name; then claims without a Node, those that are launched first.
@@ -37,9 +37,7 @@ impl Interned<'_> {
     /// Until it is registered, what its claim will make of it counts.
     fn add_node(&mut self, world: &World, node: &NodeState, daemons: &[Daemon], expected: &Expected<'_>) {
         let claim = world.claim_of(node);
-        let status = node.node.status.as_ref();
-        let given = status.and_then(|status| status.allocatable.as_ref()).map(Resources::offered);
-        let mut available = self.with_ports(&given.unwrap_or_default());
+        let mut available = self.with_ports(&node.allocatable);
         let starting = claim.filter(|_| !node.is_initialized());
         if let Some(claim) = starting {
             fill(&mut available, claim);
@@ -47,18 +45,15 @@ impl Interned<'_> {
         let name_of_claim = claim.map(ClaimState::name).filter(|name| *name != node.name());
         let names = std::iter::once(node.name()).chain(name_of_claim);
         let coming = names.filter_map(|name| expected.get(name)).flatten().copied();
-        let bound = world.pods_on(node.name()).map(|pod| &*pod.digest);
-        let pods: Vec<&Digest> = bound.chain(coming).collect();
+        let bound: Vec<&PodState> = world.pods_on(node.name()).collect();
+        let pods: Vec<&Digest> = bound.iter().map(|pod| &*pod.digest).chain(coming).collect();
         let joining = claim.filter(|_| !node.is_registered());
-        let mut labels = match joining {
-            Some(claim) => claim.labels_of(node),
-            None => node.labels().cloned().unwrap_or_default(),
-        };
-        labels.insert(NODE_NAME.to_owned(), node.name().to_owned());
-        let row = self.words.label_row(&self.problem.layout, &labels);
+        let of_claim = joining.map(|claim| claim.labels_of(node)).unwrap_or_default();
+        let label = |key: &str| of_claim.get(key).map(String::as_str).or_else(|| label_of(node, key));
+        let row = self.words.label_row(&self.problem.layout, label);
         let mut standing = joining.map_or_else(|| node.taints().to_vec(), |claim| claim.taints_of(node));
         standing.retain(|taint| !starting.is_some_and(|claim| claim.is_passing(taint)));
-        let is_there = |daemon: &Daemon| world.pods_on(node.name()).any(|pod| daemon.owns(pod));
+        let is_there = |daemon: &Daemon| bound.iter().any(|pod| daemon.owns(pod));
         for daemon in self.daemons_on(&standing, &row, daemons).filter(|daemon| !is_there(daemon)) {
             available.subtract(&daemon.requests);
         }
@@ -80,10 +75,9 @@ impl Interned<'_> {
         let taints = state.claim.spec.taints.iter().flatten().map(taints::to_core);
         let standing: Vec<Taint> = taints.filter(|taint| !state.is_passing(taint)).collect();
         let (row, available) = if state.is_settled() {
-            let mut labels = state.claim.metadata.labels.clone().unwrap_or_default();
-            // Nobody knows it yet.
-            labels.insert(keys::HOSTNAME.to_owned(), String::new());
-            let row = self.words.label_row(&self.problem.layout, &labels);
+            // Nobody knows its hostname yet.
+            let label = |key: &str| if key == keys::HOSTNAME { Some("") } else { state.label(key) };
+            let row = self.words.label_row(&self.problem.layout, label);
             let mut promised = Resources::default();
             fill(&mut promised, state);
             let available = self.beside_daemons(self.with_ports(&promised), &standing, &row, daemons);
@@ -183,6 +177,11 @@ impl Interned<'_> {
     fn daemons_on<'d>(&self, standing: &[Taint], row: &Row, daemons: &'d [Daemon]) -> impl Iterator<Item = &'d Daemon> {
         daemons.iter().filter(|daemon| daemon.tolerates(standing.iter()) && self.runs_on(daemon, row))
     }
+}
+
+/// A label of a node, or its name.
+pub(super) fn label_of<'n>(node: &'n NodeState, key: &str) -> Option<&'n str> {
+    if key == NODE_NAME { Some(node.name()) } else { node.label(key) }
 }
 
 /// Amounts the claim promises where the node has none yet.

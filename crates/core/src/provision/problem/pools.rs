@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
-use karpenter_api::{NodePool, labels as keys, taints};
+use karpenter_api::{NodePool, Operator, labels as keys, taints};
 use karpenter_solver::{InstanceType, Layout, Offering, Pool, Row};
 use rustc_hash::FxHashMap;
 
@@ -115,8 +115,9 @@ pub(super) fn reservations(world: &World, types: &[Arc<CloudType>]) -> BTreeMap<
     }
     let unlaunched = world.claims.values().filter(|state| state.provider_id().is_none());
     for spec in unlaunched.flat_map(|state| &state.claim.spec.requirements) {
-        let held = spec.values.iter().flatten().filter(|_| spec.key == keys::CAPACITY_RESERVATION_ID);
-        for id in held {
+        // `NotIn` names those that it keeps off.
+        let is_held = spec.key == keys::CAPACITY_RESERVATION_ID && spec.operator == Operator::In;
+        for id in spec.values.iter().flatten().filter(|_| is_held) {
             if let Some(left) = left.get_mut(id) {
                 *left = left.saturating_sub(1);
             }

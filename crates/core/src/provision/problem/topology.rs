@@ -15,11 +15,12 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::Interned;
 use super::classes::Kind;
+use super::nodes::label_of;
 use super::selectors::{ByLabel, Namespaces, Selects};
 use crate::World;
 use crate::provision::pods::{Reading, needs};
 use crate::requirements::{Requirement, Requirements};
-use crate::world::{Digest, PodKey, PodState};
+use crate::world::{Digest, NodeState, PodKey, PodState};
 
 /// Whom a counter counts.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -354,14 +355,14 @@ impl Interned<'_> {
             let by = numbers.get(&Arc::as_ptr(&pod.digest)).and_then(|at| counting.get(*at));
             let terminating = pod.is_terminating();
             for at in by.into_iter().flatten().filter(|at| !terminating || counters.told[**at].terminating) {
-                self.count(world, *at, &counters.told[*at].key, target);
+                self.count(world, *at, &counters.told[*at], target);
             }
         }
     }
 
-    fn count(&mut self, world: &World, at: usize, key: &str, target: &str) {
+    fn count(&mut self, world: &World, at: usize, told: &Told, target: &str) {
         let Some(node) = self.node_index.get(target).copied() else {
-            return self.count_leaving(world, at, key, target);
+            return world.nodes.get(target).into_iter().for_each(|node| self.count_leaving(at, told, node));
         };
         let layout = &self.problem.layout;
         let Node { row, taints, .. } = &self.problem.nodes[node];
@@ -384,12 +385,20 @@ impl Interned<'_> {
     }
 
     /// On a node that is being deleted, and so takes no pods any more.
-    fn count_leaving(&mut self, world: &World, at: usize, key: &str, node: &str) {
-        let counter = &mut self.problem.counters[at];
-        let value = world.nodes.get(node).and_then(|node| node.label(key));
-        let bit = counter.key.zip(value).and_then(|(at, value)| self.words.bit(at, value));
-        if let Some(bit) = bit {
-            one_more_in(&mut counter.counts, bit);
+    fn count_leaving(&mut self, at: usize, told: &Told, node: &NodeState) {
+        let counter = &self.problem.counters[at];
+        let bit = counter.key.zip(node.label(&told.key)).and_then(|(key, value)| self.words.bit(key, value));
+        let Some(bit) = bit else { return };
+        // Nobody else has its taints, perhaps: they have no numbers.
+        let tolerations = told.filter.as_ref().and_then(|filter| filter.tolerations.as_ref());
+        let mut hard = node.taints().iter().filter(|taint| taint.effect != "PreferNoSchedule");
+        let tolerates = tolerations.is_none_or(|all| hard.all(|taint| karpenter_api::taints::tolerates(all, taint)));
+        let has_labels = counter.filter.as_ref().is_none_or(|filter| {
+            let layout = &self.problem.layout;
+            filter.passes(layout, &self.words.label_row(layout, |key| label_of(node, key)), &[])
+        });
+        if tolerates && has_labels {
+            one_more_in(&mut self.problem.counters[at].counts, bit);
         }
     }
 }

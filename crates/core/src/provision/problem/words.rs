@@ -38,7 +38,7 @@ impl Words {
     fn bits(&self, key: usize, requirement: &Requirement) -> Vec<usize> {
         let mut bits: Vec<usize> = if requirement.complement {
             let known = self.values[key].iter().enumerate().filter(|(_, value)| requirement.has(value));
-            // Of the numbers within bounds, the bounds themselves are known and stand for all.
+            // Of the numbers within bounds, those next to a bound are known and stand for all.
             let other = (requirement.gte.is_none() && requirement.lte.is_none()).then_some(Layout::OTHER);
             known.map(|(at, _)| at + Layout::FIRST).chain(other).collect()
         } else {
@@ -62,14 +62,14 @@ impl Words {
     }
 
     /// Labels that are final: what is not there is absent.
-    pub(super) fn label_row(&self, layout: &Layout, labels: &BTreeMap<String, String>) -> Row {
+    pub(super) fn label_row<'l>(&self, layout: &Layout, label: impl Fn(&str) -> Option<&'l str>) -> Row {
         let mut row = layout.any();
         for (at, key) in self.keys.iter().enumerate() {
-            let bit = match labels.get(key) {
+            let bit = match label(key) {
                 Some(value) => self.bit(at, value).unwrap_or(Layout::OTHER),
                 None => Layout::ABSENT,
             };
-            layout.restrict(&mut row, at, [bit]);
+            layout.settle(&mut row, at, bit);
         }
         row
     }
@@ -93,7 +93,7 @@ impl Words {
         for (at, key) in self.keys.iter().enumerate() {
             if requirements.get(key).is_none() && !keys::is_well_known(key) {
                 let bit = if key == keys::HOSTNAME { Layout::OTHER } else { Layout::ABSENT };
-                layout.restrict(&mut row, at, [bit]);
+                layout.settle(&mut row, at, bit);
             }
         }
         row
@@ -109,6 +109,28 @@ impl Words {
 pub(super) struct Vocabulary {
     pub(super) values: BTreeMap<String, BTreeSet<String>>,
     pub(super) resources: BTreeSet<String>,
+    numbers: BTreeMap<String, Numbers>,
+}
+
+/// What is asked of a key's values as numbers.
+#[derive(Default)]
+struct Numbers {
+    least: BTreeSet<i64>,
+    most: BTreeSet<i64>,
+    excluded: BTreeSet<i64>,
+}
+
+impl Numbers {
+    /// Whatever some of the bounds and exclusions leave together, one of these or of the excluded is among it: from a
+    /// bound inwards, the first number that nobody excludes.
+    fn stand_ins(&self) -> impl Iterator<Item = i64> {
+        let first = |from: &i64, step: i64| {
+            std::iter::successors(Some(*from), move |number| number.checked_add(step))
+                .find(|number| !self.excluded.contains(number))
+        };
+        let up = self.least.iter().filter_map(move |bound| first(bound, 1));
+        up.chain(self.most.iter().filter_map(move |bound| first(bound, -1)))
+    }
 }
 
 impl Vocabulary {
@@ -120,8 +142,20 @@ impl Vocabulary {
                     known.insert(value.clone());
                 }
             }
-            known.extend(requirement.gte.into_iter().chain(requirement.lte).map(|bound| bound.to_string()));
+            self.learn_numbers(key, requirement);
         }
+    }
+
+    fn learn_numbers(&mut self, key: &str, requirement: &Requirement) {
+        let excluded = requirement.values.iter().filter(|_| requirement.complement);
+        let excluded: Vec<i64> = excluded.filter_map(|value| value.parse().ok()).collect();
+        if excluded.is_empty() && requirement.gte.is_none() && requirement.lte.is_none() {
+            return;
+        }
+        let numbers = self.numbers.entry(key.to_owned()).or_default();
+        numbers.least.extend(requirement.gte);
+        numbers.most.extend(requirement.lte);
+        numbers.excluded.extend(excluded);
     }
 
     /// A key is known, even if no value of it is.
@@ -139,7 +173,11 @@ impl Vocabulary {
         }
     }
 
-    pub(super) fn words(self) -> Words {
+    pub(super) fn words(mut self) -> Words {
+        for (key, numbers) in &self.numbers {
+            let known = self.values.entry(key.clone()).or_default();
+            known.extend(numbers.stand_ins().map(|number| number.to_string()));
+        }
         let keys: Vec<String> = self.values.keys().cloned().collect();
         Words {
             index: keys.iter().enumerate().map(|(at, key)| (key.clone(), at)).collect(),
