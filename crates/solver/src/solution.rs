@@ -176,6 +176,7 @@ struct Packed<'p> {
 impl<'p> Packed<'p> {
     fn new(mut packer: Packer<'p>) -> Self {
         packer.fill();
+        packer.fill_dearer();
         let problem = packer.problem;
         let bought = packer.bins.iter().filter(|bin| !bin.pods.is_empty());
         let (mut price, mut nodes) = (0_u64, 0);

@@ -1,8 +1,9 @@
 //! The most important pods first, and none before its gates are open.
 
+use karpenter_core::Settings;
 use serde_json::json;
 
-use crate::cluster::{Cluster, bought, key, waiting};
+use crate::cluster::{Cluster, bought, key, kind, waiting};
 
 #[test]
 fn what_a_limit_leaves_goes_to_the_most_important_pod() {
@@ -75,4 +76,36 @@ fn a_pod_behind_a_scheduling_gate_waits_for_nothing_of_ours() {
     pod["status"]["conditions"] = open;
     cluster.pod(&pod);
     assert_eq!(cluster.round().node("gated"), first.claims.keys().next().map(String::as_str), "there is room for both");
+}
+
+/// Under a limit, what the most important pods need is planned for them alone: the others take what is left of it.
+#[test]
+fn no_less_important_pod_has_room_that_a_more_important_one_waits_for() {
+    let sold = |sizes: &[(&str, i64, i64, i64)]| {
+        let with_pods = |(name, cores, gib, pods): &(&str, i64, i64, i64)| kind(name, *cores, *gib, &[("pods", *pods)]);
+        Cluster::selling(sizes.iter().map(with_pods).collect(), Settings::default())
+    };
+    let has_place = |cluster: &mut Cluster, name: &str| {
+        let round = cluster.round();
+        let vital = |n: usize| round.unschedulable.contains_key(&key(&format!("vital-{n}")));
+        assert!(!(0..9).any(vital), "{name}: {:?}", round.unschedulable);
+        assert!(!round.claims.is_empty());
+    };
+    let limit = json!({ "limits": { "memory": "30Gi" } });
+    // Two of the cheaper nodes are beyond the limit; the dearer one holds all three.
+    let mut cluster = sold(&[("cheap.4", 4, 16, 3), ("dear.8", 8, 16, 4)]);
+    cluster.pool("general", &limit);
+    for n in 0..3 {
+        cluster.pod(&waiting(&format!("vital-{n}"), "1500m", &json!({ "spec": { "priority": 7 } })));
+    }
+    cluster.pod(&waiting("idle", "4", &json!({})));
+    has_place(&mut cluster, "one type");
+    // A large node and a small one hold four; two small ones with the fifth pod would not.
+    let mut cluster = sold(&[("large.4", 4, 16, 3), ("small.2", 2, 8, 1)]);
+    cluster.pool("general", &limit);
+    for n in 0..4 {
+        cluster.pod(&waiting(&format!("vital-{n}"), "100m", &json!({ "spec": { "priority": 7 } })));
+    }
+    cluster.pod(&waiting("idle", "100m", &json!({})));
+    has_place(&mut cluster, "two types");
 }

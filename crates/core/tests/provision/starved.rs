@@ -1,15 +1,17 @@
 //! Pods that fit nowhere cost the others nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use karpenter_core::Settings;
 use serde_json::json;
 
 use crate::cluster::{Cluster, key, kind, waiting};
 
-/// 2,170 pending pods, 1,060 nodes, 20 pools; a thousand of the pods want GPUs, of which there are none.
-#[test]
-fn light_pods_get_nodes_in_the_first_round_whatever_the_others_ask() {
+/// A round with a thousand pods that fit nowhere takes at most so many times as long as one without them.
+const SLOWER_MAX: u32 = 10;
+
+/// 1,170 light pods, 1,060 nodes, 20 pools.
+fn cluster() -> Cluster {
     let sizes = [2, 4, 8, 16, 32, 48, 64, 96];
     let mut types = Vec::new();
     for family in 0..50 {
@@ -28,24 +30,33 @@ fn light_pods_get_nodes_in_the_first_round_whatever_the_others_ask() {
         let node = format!("node-{n}");
         cluster.node(&node, &json!({ "status": { "allocatable": { "cpu": "100m", "memory": "1Gi", "pods": "10" } } }));
     }
+    for n in 0..1170 {
+        cluster.pod(&waiting(&format!("light-{n}"), &format!("{}m", 200 + n % 90 * 10), &json!({})));
+    }
+    cluster
+}
+
+/// A thousand more want GPUs, of which there are none.
+#[test]
+fn light_pods_get_nodes_in_the_first_round_whatever_the_others_ask() {
+    let (mut without, mut cluster) = (self::cluster(), self::cluster());
     for n in 0..1000 {
         let gpus = json!({ "spec": { "containers": [{ "name": "c", "resources": { "requests": {
             "cpu": format!("{}", 8 + n % 40), "memory": format!("{}Gi", 32 + n % 100), "nvidia.com/gpu": format!("{}", 1 + n % 8),
         } } }] } });
         cluster.pod(&waiting(&format!("gpu-{n}"), "1", &gpus));
     }
-    for n in 0..1170 {
-        cluster.pod(&waiting(&format!("light-{n}"), &format!("{}m", 200 + n % 90 * 10), &json!({})));
-    }
+    let began = Instant::now();
+    assert!(without.round().unschedulable.is_empty());
+    let undisturbed = began.elapsed();
     let began = Instant::now();
     let round = cluster.round();
     let took = began.elapsed();
-    println!("2,170 pods, 1,060 nodes, 20 pools, 401 types: {took:?}");
+    println!("1,170 light pods: {undisturbed:?}; with 1,000 that fit nowhere: {took:?}");
     let placed: usize = round.claims.values().map(Vec::len).sum::<usize>() + round.nominated.len();
     assert_eq!(placed, 1170, "the light pods");
     assert_eq!(round.unschedulable.len(), 1000, "the others are told why");
     assert!(cluster.told("gpu-0").contains("offerings not available"), "{}", cluster.told("gpu-0"));
     assert!(!round.unschedulable.contains_key(&key("light-0")));
-    let bound = if cfg!(debug_assertions) { Duration::from_secs(30) } else { Duration::from_millis(500) };
-    assert!(took < bound, "took {took:?}, expected less than {bound:?}");
+    assert!(took < undisturbed * SLOWER_MAX, "took {took:?}, without them {undisturbed:?}");
 }
