@@ -204,7 +204,9 @@ async fn an_instance_that_ec2_finds_broken_is_replaced() -> anyhow::Result<()> {
         })
         .await?;
     stage.pods_run("app", 1).await?;
-    let counted = stage.controller()?.metric("karpenter_interruption_instance_status_unhealthy_total")?;
+    let counted = stage
+        .controller()?
+        .metric(r#"karpenter_interruption_instance_status_unhealthy_total{category="instance_status"}"#)?;
     assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
     Ok(())
 }
