@@ -14,7 +14,7 @@ use crate::call::{Call, ClaimRef, FleetConfig, Launch, LaunchKnowledge, Override
 use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
-use crate::template::{Content, EFA, Shape};
+use crate::template::{Content, Shape};
 use crate::unavailable::{family_of, place};
 use crate::{Aws, reserved};
 
@@ -76,7 +76,7 @@ pub(crate) fn plan(
             annotations: annotations(class, aws.cluster_ca()),
             tenancy: tenancy.to_owned(),
             reserved: reservations(&candidates),
-            efa: templates.content().asks_for(EFA),
+            efa: templates.content().has_efa(),
             group: group_of(aws, class_name),
             few_types: few_types(&candidates, capacity_type, claim),
         },

@@ -67,6 +67,12 @@ impl Content<'_> {
         amount.and_then(|text| karpenter_core::resources::amount(resource, &text)).is_some_and(|amount| amount > 0)
     }
 
+    /// Whether instances get what EFA their type has: the claim asks for it, or the class lists its interfaces.
+    pub(crate) fn has_efa(&self) -> bool {
+        let listed = self.class.object.spec.network_interfaces.as_ref().is_some_and(|own| !own.is_empty());
+        listed || self.asks_for(EFA)
+    }
+
     pub(crate) fn template(&self, image: &AmiStatus, shape: &Shape) -> Result<LaunchTemplate, LaunchProblem> {
         let spec = &self.class.object.spec;
         let user_data = self
@@ -303,6 +309,35 @@ mod tests {
             { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "efa-only" },
         ]});
         assert_eq!(told(&of(&own, &asked)), [(0, 0, "interface"), (0, 1, "efa-only")], "the class's own go before");
+    }
+
+    #[test]
+    fn claims_tell_of_efa_that_they_or_their_class_asked_for() {
+        let own = json!({ "networkInterfaces": [
+            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "efa-only" },
+        ]});
+        let table = [
+            (json!({}), json!({ "cpu": "1" }), false),
+            (json!({}), json!({ EFA: "1" }), true),
+            (own, json!({ "cpu": "1" }), true),
+            (json!({ "networkInterfaces": [] }), json!({ "cpu": "1" }), false),
+        ];
+        for (spec, requests, expected) in table {
+            let class = Class::new(testing::class(&json!({ "spec": spec })));
+            let mut claim = testing::claim(&json!({}));
+            claim.spec.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
+            let content = Content {
+                settings: &AwsSettings::default(),
+                class: &class,
+                status: &Ec2NodeClassStatus::default(),
+                cluster: &cluster(false),
+                types: &[],
+                claim: Some(&claim),
+                capacity_type: CapacityType::OnDemand,
+                tenancy: "default",
+            };
+            assert_eq!(content.has_efa(), expected, "{spec} {requests}");
+        }
     }
 
     #[test]
