@@ -161,7 +161,7 @@ impl Aws {
             let Some(zone_id) = buyer.zones.get(zone.as_str()) else {
                 continue;
             };
-            let open = fits && !self.shifts.is_away(zone_id);
+            let open = fits && !self.shifts.is_away(zone_id) && self.has_room(buyer, zone);
             for (word, capacity_type) in [("on-demand", CapacityType::OnDemand), ("spot", CapacityType::Spot)] {
                 if !info.usage_classes.iter().any(|class| class == word) {
                     continue;
@@ -195,6 +195,14 @@ impl Aws {
         in_partitions(all, buyer.group)
     }
 
+    /// A spread group that is full in a zone takes nobody in, whatever the type.
+    fn has_room(&self, buyer: &Buyer<'_>, zone: &str) -> bool {
+        let is_full = |group: &PlacementGroup| {
+            self.spreads.is_full(group, zone) || self.unavailable.has_place(&place(zone, Some(&group.id)), self.ticked)
+        };
+        !buyer.group.is_some_and(is_full)
+    }
+
     /// A reservation as an offering; none if the class has no subnet in its zone.
     fn reserved(
         &self,
@@ -211,7 +219,7 @@ impl Aws {
             zone: zone.clone(),
             zone_id: (*zone_id).to_owned(),
             price: self.prices.on_demand(&info.name).map_or(0, |price| price / RESERVED_SHARE),
-            available: left > 0 && !ending && !self.shifts.is_away(zone_id),
+            available: left > 0 && !ending && !self.shifts.is_away(zone_id) && self.has_room(buyer, zone),
             reservation: Some(Reservation { id: reservation.id.clone(), left }),
             labels: [
                 (keys::CAPACITY_RESERVATION_TYPE.to_owned(), reservation.kind.clone()),

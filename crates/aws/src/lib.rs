@@ -36,6 +36,7 @@ mod reserved_claims;
 mod select;
 mod settings;
 mod shifts;
+mod spreads;
 mod stamp;
 mod tagging;
 mod template;
@@ -92,6 +93,7 @@ pub struct Aws {
     templates: templates::Templates,
     tagging: tagging::Tagging,
     machines: drift::Machines,
+    spreads: spreads::Spreads,
     /// The latest look at what time has ended.
     ticked: Timestamp,
     polled: polls::Polled,
@@ -122,6 +124,7 @@ impl Aws {
             templates: templates::Templates::default(),
             tagging: tagging::Tagging::default(),
             machines: drift::Machines::default(),
+            spreads: spreads::Spreads::default(),
             ticked: Timestamp::UNIX_EPOCH,
             polled: polls::Polled::default(),
             profiles: profiles::Profiles::default(),
@@ -263,6 +266,7 @@ impl Aws {
                     self.polled.instances(now);
                     self.tagging.listed(&instances, now);
                     self.facts_version += u64::from(self.machines.listed(&instances));
+                    self.stale |= self.spreads.listed(&instances);
                     let instances = instances.into_iter().map(outcome::instance).collect();
                     return vec![Observation::Instances { asked_at, instances }];
                 }

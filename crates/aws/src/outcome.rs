@@ -9,6 +9,7 @@ use karpenter_core::cloud::{CapacityType, Instance, InstanceState, LaunchOutcome
 
 use crate::call::{Find, Launch, LaunchKnowledge};
 use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
+use crate::spreads;
 use crate::template::EFA;
 use crate::unavailable::place;
 use crate::{Aws, labels, launch};
@@ -67,6 +68,10 @@ impl Aws {
             }
         };
         for instance in &fleet.instances {
+            if let Some(group) = &launch.knowledge.group {
+                self.spreads.launched(group, instance);
+                self.stale = true;
+            }
             let sold = (instance.instance_type.clone(), instance.zone.clone());
             if let Some(id) = launch.knowledge.reserved.get(&sold) {
                 self.reservations.taken(id, &format!("aws:///{}/{}", instance.zone, instance.id));
@@ -105,7 +110,10 @@ impl Aws {
             self.unavailable.refuse_capacity_type(CapacityType::Spot, now);
         }
         for one in launch.configs.iter().flat_map(|config| &config.overrides) {
-            let is_named = named.iter().any(|e| e.instance_type == one.instance_type && e.zone == one.zone);
+            // A full group says nothing of any type in its zone.
+            let is_named = named
+                .iter()
+                .any(|e| e.zone == one.zone && (e.instance_type == one.instance_type || is_full(launch, e)));
             if !is_named {
                 self.refuse_offering(launch, capacity_type, &one.instance_type, &one.zone, now);
             }
@@ -137,6 +145,10 @@ impl Aws {
             return;
         }
         self.stale = true;
+        if is_full(launch, error) {
+            self.unavailable.refuse_place(place(&error.zone, launch.knowledge.group.as_deref()), now);
+            return;
+        }
         match error.code.as_str() {
             NO_SPOT_ROLE => self.unavailable.refuse_capacity_type(CapacityType::Spot, now),
             "InsufficientFreeAddressesInSubnet" => self.unavailable.refuse_subnet(&error.subnet_id, now),
@@ -245,6 +257,11 @@ impl Aws {
             price: offering.map(|offering| offering.price),
         }))
     }
+}
+
+/// Whether the launch's group may have no more instances in the error's zone.
+fn is_full(launch: &Launch, error: &FleetError) -> bool {
+    launch.knowledge.group.is_some() && spreads::is_limit(error)
 }
 
 fn capacity_type(spot: bool) -> CapacityType {
@@ -507,6 +524,48 @@ mod tests {
         assert_eq!(left_alone(&aws, false, now), "", "others may have it");
         let in_group = |group| aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place("a", Some(group)), now);
         assert!(in_group("pg-1") && !in_group("pg-2"));
+    }
+
+    #[test]
+    fn a_spread_group_that_is_full_in_a_zone_is_left_alone_there_as_a_whole() {
+        let now = Timestamp::UNIX_EPOCH;
+        let message = "You've reached the limit of instances in this spread placement group.";
+        let limit = FleetError { message: message.into(), ..refusal("InsufficientInstanceCapacity", "a") };
+        let bought = FleetInstance { id: "i-1".into(), zone: "b".into(), ..FleetInstance::default() };
+        let sold = |zone: &str| ("m5.large".to_owned(), zone.to_owned());
+        let reserved = BTreeMap::from([(sold("a"), "cr-a".to_owned()), (sold("b"), "cr-b".to_owned())]);
+        let told_of = |id: &str| CapacityReservation { id: id.into(), available: 5, ..Default::default() };
+        // The group, what else was got, whether out of reservations; whether the group is left alone in the zone, the
+        // zones in which the type is, for the group and for everybody, and what is left in the zone's reservation.
+        let table = [
+            (Some("pg-1"), vec![bought.clone()], false, true, "", "", 5),
+            (Some("pg-1"), vec![], false, true, "b", "", 5),
+            (Some("pg-1"), vec![bought], true, true, "", "", 5),
+            (None, vec![], false, false, "", "ab", 5),
+        ];
+        for (group, instances, from_reservations, full, in_group, anywhere, left) in table {
+            let mut aws = Aws::new(AwsSettings::default());
+            aws.reservations.told(&[told_of("cr-a"), told_of("cr-b")]);
+            let knowledge = LaunchKnowledge {
+                group: group.map(str::to_owned),
+                reserved: if from_reservations { reserved.clone() } else { BTreeMap::new() },
+                ..LaunchKnowledge::default()
+            };
+            let fleet = Fleet { instances, errors: vec![limit.clone()] };
+            let mut launch = Launch { knowledge, ..launch(false) };
+            let another = Override { instance_type: "c5.large".into(), ..launch.configs[0].overrides[0].clone() };
+            launch.configs[0].overrides.push(another);
+            let outcomes = aws.launched(&launch, Ok(fleet), now);
+            assert_eq!(outcomes.last().map(told).as_deref(), Some("InsufficientCapacity"), "{group:?}");
+            assert_eq!(aws.unavailable.has_place(&place("a", Some("pg-1")), now), full, "{group:?}");
+            assert!(!aws.unavailable.has_place(&place("b", Some("pg-1")), now), "{group:?}");
+            let off = |zone: &&str| aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place(zone, group), now);
+            let off_in_group: String = ZONES.into_iter().filter(|zone| group.is_some() && off(zone)).collect();
+            assert_eq!((off_in_group.as_str(), left_alone(&aws, false, now).as_str()), (in_group, anywhere));
+            assert_eq!(aws.reservations.left("cr-a"), left, "{group:?}");
+            let unnamed = |group| aws.unavailable.has(CapacityType::OnDemand, "c5.large", &place("a", group), now);
+            assert_eq!((unnamed(group), group.is_some() && unnamed(None)), (group.is_none(), false), "{group:?}");
+        }
     }
 
     #[test]

@@ -342,6 +342,8 @@ pub struct InstanceInfo {
     pub reservation: Option<String>,
     /// Some of its network interfaces are EFA.
     pub efa: bool,
+    /// Id of the placement group it is in.
+    pub group: Option<String>,
     /// EC2's word: `default`, `dedicated`; empty when it does not say.
     pub tenancy: String,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.

@@ -32,6 +32,8 @@ pub(crate) struct Unavailable {
     families: BTreeMap<OfferingKey, Refusal>,
     capacity_types: BTreeMap<CapacityType, Timestamp>,
     subnets: BTreeMap<String, Timestamp>,
+    /// Placement groups' parts of zones that take nothing in, whatever it is.
+    places: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,14 @@ impl Unavailable {
         self.subnets.insert(id.to_owned(), after(now, FIRST));
     }
 
+    pub(crate) fn refuse_place(&mut self, place: String, now: Timestamp) {
+        self.places.insert(place, after(now, FIRST));
+    }
+
+    pub(crate) fn has_place(&self, place: &str, now: Timestamp) -> bool {
+        self.places.get(place).is_some_and(|until| *until > now)
+    }
+
     /// There is capacity again.
     pub(crate) fn bought(&mut self, capacity_type: CapacityType, instance_type: &str, place: &str) -> bool {
         let offering = self.offerings.remove(&(capacity_type, instance_type.to_owned(), place.to_owned()));
@@ -118,7 +128,8 @@ impl Unavailable {
     /// When the next of them is to be tried again.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let refusals = self.offerings.values().chain(self.families.values()).map(|refusal| refusal.until);
-        refusals.chain(self.capacity_types.values().copied()).filter(|until| *until > now).min()
+        let whole = self.capacity_types.values().chain(self.places.values()).copied();
+        refusals.chain(whole).filter(|until| *until > now).min()
     }
 
     /// Forgets what is long over; says whether something came to be available between two looks.
@@ -129,8 +140,9 @@ impl Unavailable {
             changed |= all.values().any(|refusal| ended(refusal.until));
             all.retain(|_, refusal| !refusal.is_forgotten(now));
         }
-        changed |= self.capacity_types.values().any(|until| ended(*until));
+        changed |= self.capacity_types.values().chain(self.places.values()).any(|until| ended(*until));
         self.capacity_types.retain(|_, until| *until > now);
+        self.places.retain(|_, until| *until > now);
         self.subnets.retain(|_, until| *until > now);
         changed
     }

@@ -201,8 +201,8 @@ class Launcher:
             if sum(each.zone == zone for each in fellows) >= SPREAD_LIMIT:
                 raise ec2_error(
                     "InsufficientInstanceCapacity",
-                    f"You have reached the limit of {SPREAD_LIMIT} running instances per Availability Zone for the "
-                    f"spread placement group '{group.name}'.",
+                    "You've reached the limit of instances in this spread placement group. A spread placement group can "
+                    f"have up to {SPREAD_LIMIT} instances per Availability Zone.",
                 )
         if group.strategy != "partition":
             return None

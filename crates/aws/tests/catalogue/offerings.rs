@@ -2,7 +2,7 @@
 
 use karpenter_api::labels as keys;
 use karpenter_aws::AwsSettings;
-use karpenter_aws::report::{CapacityReservation, Cluster, PlacementGroup, Report, ZonalShift};
+use karpenter_aws::report::{CapacityReservation, Cluster, InstanceInfo, PlacementGroup, Report, ZonalShift};
 use karpenter_core::cloud::CapacityType::{OnDemand, Reserved, Spot};
 use karpenter_core::{Change, Fact, Kind, Object, Observation};
 use serde_json::json;
@@ -294,6 +294,35 @@ fn a_placement_group_labels_nodes_and_rules_types_out() {
     assert_eq!(row.offerings.len(), 6);
     assert!(market.sells("m5.large") && !market.sells("t3.large"), "EC2 takes no t3 into a cluster group");
     assert!(grouped("spread", None).sells("t3.large"));
+}
+
+/// EC2 runs seven instances of a spread group in a zone, of whatever types.
+#[test]
+fn a_zone_in_which_a_spread_group_is_full_is_not_on_offer() {
+    let running = |count: usize| {
+        let one = |n| InstanceInfo {
+            id: format!("i-{n}"),
+            zone: ZONES[0].into(),
+            state: "running".into(),
+            group: Some("pg-1".into()),
+            ..InstanceInfo::default()
+        };
+        (0..count).map(one).collect::<Vec<_>>()
+    };
+    for (strategy, count, expected) in
+        [("spread", 6, &ZONES[..]), ("spread", 7, &ZONES[1..]), ("cluster", 7, &ZONES[..]), ("spread", 6, &ZONES[..])]
+    {
+        let mut market = grouped(strategy, None);
+        // Whatever was there before.
+        for listed in [0, 8, count] {
+            market.hear(Report::Instances { asked_at: market.now, result: Ok(running(listed)) });
+            market.tick();
+        }
+        let row = market.row("m5.large");
+        let open = row.offerings.iter().filter(|one| one.available).map(|one| one.zone.as_str());
+        let open: std::collections::BTreeSet<&str> = open.collect();
+        assert_eq!(open, expected.iter().copied().collect(), "{count} in a {strategy} group");
+    }
 }
 
 /// Pods can be spread over the partitions: each is an offering.

@@ -408,6 +408,7 @@ fn info(one: &Instance) -> InstanceInfo {
         spot: one.spot,
         reservation: None,
         efa: false,
+        group: None,
         tenancy: String::new(),
         state: one.state.word().to_owned(),
         launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
