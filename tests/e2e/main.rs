@@ -13,6 +13,7 @@ mod draining;
 mod drift;
 mod faults;
 mod given_up;
+mod groups;
 mod launch;
 mod manifests;
 mod path;

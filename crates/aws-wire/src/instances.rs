@@ -157,6 +157,7 @@ fn info(instance: Instance) -> Option<InstanceInfo> {
         zone: placement.as_ref().and_then(|p| p.availability_zone.clone()).unwrap_or_default(),
         zone_id: placement.as_ref().and_then(|p| p.availability_zone_id.clone()).unwrap_or_default(),
         group: placement.as_ref().and_then(|p| p.group_id.clone()).filter(|id| !id.is_empty()),
+        partition: placement.as_ref().and_then(|p| p.partition_number),
         tenancy: placement.and_then(|p| p.tenancy).map(|t| t.as_str().to_owned()).unwrap_or_default(),
         image_id: instance.image_id.unwrap_or_default(),
         subnet_id: instance.subnet_id.unwrap_or_default(),

@@ -97,7 +97,8 @@ fn placement(template: &LaunchTemplate) -> Option<ec2::LaunchTemplatePlacementRe
     }
     let tenancy = template.tenancy.as_deref().map(ec2::Tenancy::from);
     let placement = ec2::LaunchTemplatePlacementRequest::builder().set_tenancy(tenancy);
-    Some(placement.set_group_id(template.placement_group.clone()).build())
+    let placement = placement.set_group_id(template.placement_group.clone());
+    Some(placement.set_partition_number(template.partition).build())
 }
 
 fn reservation(wanted: &ReservationUse) -> Option<ec2::LaunchTemplateCapacityReservationSpecificationRequest> {

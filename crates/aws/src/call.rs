@@ -243,6 +243,8 @@ pub struct LaunchTemplate {
     pub tenancy: Option<String>,
     /// Id of the placement group.
     pub placement_group: Option<String>,
+    /// Number of the partition of that group; `None` leaves it to EC2.
+    pub partition: Option<i32>,
     /// `enabled` or `disabled`; `None` leaves EC2's default.
     pub nested_virtualization: Option<String>,
     /// Nitro Enclaves.
@@ -333,6 +335,10 @@ pub struct LaunchKnowledge {
     pub efa: bool,
     /// The placement group it is launched into: what is refused there says nothing of the rest of the zone.
     pub group: Option<String>,
+    /// And the partition of it.
+    pub partition: Option<i32>,
+    /// The group has partitions.
+    pub has_partitions: bool,
     /// So few types are all that an on-demand launch may take, although spot would do as well.
     pub few_types: Option<usize>,
 }

@@ -192,7 +192,7 @@ impl Aws {
                     .map(|offering| Offering { available: offering.available && fits, ..offering }),
             );
         }
-        in_partitions(all, buyer.group)
+        self.in_partitions(&info.name, all, buyer.group)
     }
 
     /// A spread group that is full in a zone takes nobody in, whatever the type.
@@ -238,22 +238,6 @@ fn sold_alike(before: &[Offering], after: &[Offering]) -> bool {
             .iter()
             .zip(after)
             .all(|(a, b)| way(a) == way(b) && a.zone == b.zone && a.zone_id == b.zone_id && a.labels == b.labels)
-}
-
-/// In a partition group each offering comes once per partition, so that pods can be spread over them.
-fn in_partitions(offerings: Vec<Offering>, group: Option<&PlacementGroup>) -> Vec<Offering> {
-    let partitions = group.map(labels::partitions).unwrap_or_default();
-    if partitions.is_empty() {
-        return offerings;
-    }
-    let each = |offering: Offering| {
-        partitions.iter().map(move |number| {
-            let mut one = offering.clone();
-            one.labels.insert(keys::PLACEMENT_GROUP_PARTITION.to_owned(), number.clone());
-            one
-        })
-    };
-    offerings.into_iter().flat_map(each).collect()
 }
 
 /// Whether instances of the type can be launched as the class wants them.

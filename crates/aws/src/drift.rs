@@ -20,6 +20,7 @@ struct Machine {
     subnet: String,
     security_groups: BTreeSet<String>,
     reservation: Option<String>,
+    partition: Option<i32>,
 }
 
 impl Machines {
@@ -30,6 +31,7 @@ impl Machines {
             subnet: of.subnet_id.clone(),
             security_groups: of.security_group_ids.iter().cloned().collect(),
             reservation: of.reservation.clone(),
+            partition: of.partition,
         };
         let there = instances.iter().filter(|one| matches!(one.state.as_str(), "pending" | "running"));
         let there = there.map(|one| (one.id.clone(), machine(one))).collect();
@@ -43,6 +45,11 @@ impl Machines {
     /// It is listed, and in no reservation.
     pub(crate) fn is_unreserved(&self, id: &str) -> bool {
         self.0.get(id).is_some_and(|machine| machine.reservation.is_none())
+    }
+
+    /// Which part of its placement group it is in.
+    pub(crate) fn partition(&self, id: &str) -> Option<i32> {
+        self.0.get(id)?.partition
     }
 }
 

@@ -16,7 +16,7 @@ use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
 use crate::template::{Content, Shape};
 use crate::unavailable::{family_of, place};
-use crate::{Aws, reserved};
+use crate::{Aws, labels, partitions, reserved};
 
 /// With fewer types than this, on-demand capacity is short more often (Karpenter's figure).
 const FEW: usize = 5;
@@ -46,10 +46,12 @@ pub(crate) fn plan(
     let cluster = aws.cluster().ok_or_else(|| LaunchProblem::NotYet("the cluster is not described yet".to_owned()))?;
     let rows =
         aws.rows.get(class_name).ok_or_else(|| LaunchProblem::NotYet("instance types are not known yet".to_owned()))?;
-    let (candidates, capacity_type) = select(&rows.all, &batch.claims)?;
+    let (mut candidates, capacity_type) = select(&rows.all, &batch.claims)?;
+    let partition = partitions::narrow(&mut candidates, claim);
     let spot = capacity_type == CapacityType::Spot;
     let tenancy = tenancy(claim);
-    let templates = Templates { aws, claim, class, status: &status, cluster, capacity_type, tenancy, planned, now };
+    let templates =
+        Templates { aws, claim, class, status: &status, cluster, capacity_type, tenancy, partition, planned, now };
     let configs = templates.configs(&candidates, status.amis.as_deref().unwrap_or_default())?;
     let mut tags = templates.content().tags();
     tags.insert(keys::TAG_LAUNCH.to_owned(), batch.token.to_owned());
@@ -78,6 +80,8 @@ pub(crate) fn plan(
             reserved: reservations(&candidates),
             efa: templates.content().has_efa(),
             group: group_of(aws, class_name),
+            partition,
+            has_partitions: class.placement_group().is_some_and(|group| !labels::partitions(group).is_empty()),
             few_types: few_types(&candidates, capacity_type, claim),
         },
     })))
@@ -163,6 +167,7 @@ struct Templates<'a> {
     cluster: &'a Cluster,
     capacity_type: CapacityType,
     tenancy: &'static str,
+    partition: Option<i32>,
     /// Launches of the same moment.
     planned: &'a [Call],
     now: Timestamp,
@@ -179,6 +184,7 @@ impl Templates<'_> {
             claim: Some(self.claim),
             capacity_type: self.capacity_type,
             tenancy: self.tenancy,
+            partition: self.partition,
         }
     }
 

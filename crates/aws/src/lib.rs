@@ -26,6 +26,7 @@ mod launch;
 mod market;
 mod memory;
 mod outcome;
+mod partitions;
 mod polls;
 mod prices;
 mod profiles;
@@ -437,6 +438,10 @@ impl Cloud for Aws {
 
     fn on_trial(&self, claim: &NodeClaim) -> Option<String> {
         launch::trial(self, claim)
+    }
+
+    fn registration_hooks(&self, claim: &NodeClaim) -> Vec<&'static str> {
+        partitions::is_awaited(claim).then_some(partitions::HOOK).into_iter().collect()
     }
 
     fn drift(&self, claim: &NodeClaim) -> Drift {

@@ -11,7 +11,7 @@ use crate::call::{Find, Launch, LaunchKnowledge};
 use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
 use crate::spreads;
 use crate::template::EFA;
-use crate::unavailable::place;
+use crate::unavailable::{part, place};
 use crate::{Aws, labels, launch};
 
 /// EC2's codes for "this offering has nothing to give now" (EC2 API reference, error codes).
@@ -42,6 +42,8 @@ struct Found<'a> {
     reservation: Option<&'a str>,
     tenancy: &'a str,
     efa: bool,
+    /// `None` outside of groups with partitions; in one, `None` within: EC2 does not say yet.
+    partition: Option<Option<i32>>,
 }
 
 impl Aws {
@@ -78,8 +80,9 @@ impl Aws {
                 self.stale = true;
             } else {
                 let capacity_type = capacity_type(instance.spot);
-                // Whoever finds room in a group has found it in the zone.
-                for group in [None, launch.knowledge.group.as_deref()] {
+                // Whoever finds room in a part of a group has found it in the group and in the zone.
+                let part = part_of(launch);
+                for group in [None, launch.knowledge.group.as_deref(), part.as_deref()] {
                     let place = place(&instance.zone, group);
                     self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &place);
                 }
@@ -130,13 +133,14 @@ impl Aws {
         zone: &str,
         now: Timestamp,
     ) {
-        let LaunchKnowledge { reserved, group, .. } = &launch.knowledge;
+        let LaunchKnowledge { reserved, .. } = &launch.knowledge;
+        let part = part_of(launch);
         match reserved.get(&(instance_type.to_owned(), zone.to_owned())) {
             Some(id) => self.reservations.exhausted(id),
             // EC2 does not always say which one: any of the launch's.
             None if !reserved.is_empty() => reserved.values().for_each(|id| self.reservations.exhausted(id)),
             None if instance_type.is_empty() => {}
-            None => self.unavailable.refuse(capacity_type, instance_type, &place(zone, group.as_deref()), now),
+            None => self.unavailable.refuse(capacity_type, instance_type, &place(zone, part.as_deref()), now),
         }
     }
 
@@ -169,6 +173,7 @@ impl Aws {
             spot: one.spot,
             tenancy: &launch.knowledge.tenancy,
             efa: launch.knowledge.efa,
+            partition: launch.knowledge.has_partitions.then_some(launch.knowledge.partition),
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -200,10 +205,16 @@ impl Aws {
             spot: instance.spot,
             tenancy: &instance.tenancy,
             efa: instance.efa,
+            partition: self.has_partitions(&class).then_some(instance.partition),
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
         self.learnt(&class, &annotations, &found)
+    }
+
+    fn has_partitions(&self, class: &str) -> bool {
+        let group = self.classes.get(class).and_then(crate::class::Class::placement_group);
+        group.is_some_and(|group| !labels::partitions(group).is_empty())
     }
 
     fn learnt(&self, class: &str, annotations: &BTreeMap<String, String>, found: &Found<'_>) -> LaunchOutcome {
@@ -242,6 +253,12 @@ impl Aws {
             ]
         }));
         let empty = karpenter_core::Requirements::default();
+        let mut labels = labels::of_node(row.map_or(&empty, |row| &row.requirements), &chosen);
+        if let Some(partition) = found.partition {
+            // Empty says that it is still to be learnt.
+            let number = partition.map(|number| number.to_string()).unwrap_or_default();
+            labels.insert(keys::PLACEMENT_GROUP_PARTITION.to_owned(), number);
+        }
         // The type could have EFA; the instance has it only if it was asked for.
         let has = |of: &Resources| {
             let parts = of.0.iter().filter(|(name, _)| found.efa || *name != EFA);
@@ -250,13 +267,18 @@ impl Aws {
         LaunchOutcome::Launched(Box::new(Launched {
             provider_id: format!("aws:///{}/{}", found.zone, found.id),
             image_id: found.image_id.to_owned(),
-            labels: labels::of_node(row.map_or(&empty, |row| &row.requirements), &chosen),
+            labels,
             annotations: annotations.clone(),
             capacity: row.map(|row| has(&row.capacity)).unwrap_or_default(),
             allocatable: row.map(|row| has(&row.allocatable)).unwrap_or_default(),
             price: offering.map(|offering| offering.price),
         }))
     }
+}
+
+/// The part of a placement group that is launched into.
+fn part_of(launch: &Launch) -> Option<String> {
+    Some(part(launch.knowledge.group.as_deref()?, launch.knowledge.partition))
 }
 
 /// Whether the launch's group may have no more instances in the error's zone.
@@ -524,6 +546,30 @@ mod tests {
         assert_eq!(left_alone(&aws, false, now), "", "others may have it");
         let in_group = |group| aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place("a", Some(group)), now);
         assert!(in_group("pg-1") && !in_group("pg-2"));
+    }
+
+    #[test]
+    fn a_partition_is_refused_by_itself_and_told_on_the_claim() {
+        let now = Timestamp::UNIX_EPOCH;
+        for (partition, label) in [(Some(2), "2"), (None, "")] {
+            let mut aws = Aws::new(AwsSettings::default());
+            let knowledge = LaunchKnowledge {
+                group: Some("pg-1".into()),
+                has_partitions: true,
+                partition,
+                ..LaunchKnowledge::default()
+            };
+            let bought = FleetInstance { id: "i-1".into(), zone: "b".into(), ..FleetInstance::default() };
+            let fleet = Fleet { instances: vec![bought], errors: vec![refusal("InsufficientInstanceCapacity", "a")] };
+            let outcomes = aws.launched(&Launch { knowledge, ..launch(false) }, Ok(fleet), now);
+            let LaunchOutcome::Launched(launched) = &outcomes[0] else { panic!("{outcomes:?}") };
+            let told = launched.labels.get(keys::PLACEMENT_GROUP_PARTITION).map(String::as_str);
+            assert_eq!(told, Some(label));
+            let off = |of: Option<i32>| {
+                aws.unavailable.has(CapacityType::OnDemand, "m5.large", &place("a", Some(&part("pg-1", of))), now)
+            };
+            assert_eq!((off(Some(2)), off(Some(1)), off(None)), (partition.is_some(), false, partition.is_none()));
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Aws {
         self.clean_templates(world, now, &mut decision);
         self.tag(world, now, &mut decision);
         self.keep_reserved(world, now, &mut decision);
+        self.tell_partitions(world, now, &mut decision);
         for until in self.unavailable.next(now).into_iter().chain(self.shifts.next_end()) {
             decision.wake(until);
         }
@@ -73,7 +74,9 @@ impl Aws {
     fn lists(&self, world: &World, now: Timestamp, decision: &mut Decision<Call>) {
         // A node that ends and does not answer may have lost its instance: its end waits for this list.
         let awaited = || world.nodes.values().any(|node| node.is_deleting() && !node.is_ready());
-        let often = self.polled.instance_runs < FIRST_RUNS || awaited();
+        // It tells partitions as well, and nodes wait for theirs.
+        let in_partitions = || world.claims.values().any(|state| crate::partitions::is_awaited(&state.claim));
+        let often = self.polled.instance_runs < FIRST_RUNS || awaited() || in_partitions();
         let instances = if often { INSTANCES_FIRST } else { INSTANCES_EVERY };
         let mut ask = |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| match at
             .and_then(|at| at.checked_add(every).ok())

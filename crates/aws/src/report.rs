@@ -344,6 +344,8 @@ pub struct InstanceInfo {
     pub efa: bool,
     /// Id of the placement group it is in.
     pub group: Option<String>,
+    /// Number of its partition, if the group has partitions.
+    pub partition: Option<i32>,
     /// EC2's word: `default`, `dedicated`; empty when it does not say.
     pub tenancy: String,
     /// EC2's word: `pending`, `running`, `shutting-down`, `stopping`, `stopped`, `terminated`.

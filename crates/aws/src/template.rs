@@ -33,6 +33,8 @@ pub(crate) struct Content<'a> {
     pub(crate) capacity_type: CapacityType,
     /// `dedicated`, or `default` for shared hardware.
     pub(crate) tenancy: &'static str,
+    /// Of the placement group.
+    pub(crate) partition: Option<i32>,
 }
 
 /// What differs between instance types (or offerings) of one launch: each shape has a template of its own.
@@ -95,6 +97,7 @@ impl Content<'_> {
             }),
             tenancy: (self.tenancy != "default").then(|| self.tenancy.to_owned()),
             placement_group: self.class.placement_group().map(|group| group.id.clone()),
+            partition: self.partition,
             nested_virtualization: spec.cpu_options.as_ref().and_then(|options| options.nested_virtualization.clone()),
             enclave: self.asks_for(ENCLAVE),
             reservation: self.reservation_use(shape),
@@ -262,6 +265,7 @@ mod tests {
             claim: Some(&claim),
             capacity_type: CapacityType::OnDemand,
             tenancy: "default",
+            partition: None,
         };
         let mut shape = shape.clone();
         shape.efa = content.shape(&row("x", shape.max_pods)).efa;
@@ -335,9 +339,32 @@ mod tests {
                 claim: Some(&claim),
                 capacity_type: CapacityType::OnDemand,
                 tenancy: "default",
+                partition: None,
             };
             assert_eq!(content.has_efa(), expected, "{spec} {requests}");
         }
+    }
+
+    #[test]
+    fn a_partition_has_a_template_of_its_own() {
+        let class = Class::new(testing::class(&json!({})));
+        let of = |partition| {
+            let content = Content {
+                settings: &AwsSettings::default(),
+                class: &class,
+                status: &Ec2NodeClassStatus::default(),
+                cluster: &cluster(false),
+                types: &[],
+                claim: None,
+                capacity_type: CapacityType::OnDemand,
+                tenancy: "default",
+                partition,
+            };
+            let template = content.template(&AmiStatus::default(), &Shape::default()).unwrap();
+            (template.partition, template.name)
+        };
+        assert_eq!((of(None).0, of(Some(2)).0), (None, Some(2)));
+        assert_ne!(of(Some(1)).1, of(Some(2)).1);
     }
 
     #[test]
@@ -407,6 +434,7 @@ mod tests {
             claim: None,
             capacity_type: CapacityType::OnDemand,
             tenancy: "default",
+            partition: None,
         };
         let shape = |name: &str| content.shape(&row(name, 29));
         assert_eq!(shape("large"), shape("other"));

@@ -39,6 +39,7 @@ impl Aws {
             claim: None,
             capacity_type: CapacityType::OnDemand,
             tenancy: tenancy(world, class),
+            partition: None,
         };
         // User data that cannot be made was told of before.
         let template = content.template(image, &content.shape(row)).ok()?;

@@ -47,6 +47,11 @@ pub(crate) fn place(zone: &str, group: Option<&str>) -> String {
     group.map_or_else(|| zone.to_owned(), |group| format!("{zone} in {group}"))
 }
 
+/// A placement group's partition as the group that [`place`] takes.
+pub(crate) fn part(group: &str, partition: Option<i32>) -> String {
+    partition.map_or_else(|| group.to_owned(), |number| format!("{group} partition {number}"))
+}
+
 impl Refusal {
     fn is_over(&self, now: Timestamp) -> bool {
         self.until <= now

@@ -409,6 +409,7 @@ fn info(one: &Instance) -> InstanceInfo {
         reservation: None,
         efa: false,
         group: None,
+        partition: None,
         tenancy: String::new(),
         state: one.state.word().to_owned(),
         launched_at: at.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
