@@ -42,8 +42,8 @@ struct Found<'a> {
     reservation: Option<&'a str>,
     tenancy: &'a str,
     efa: bool,
-    /// `None` outside of groups with partitions; in one, `None` within: EC2 does not say yet.
-    partition: Option<Option<i32>>,
+    /// `None` outside of groups with partitions; in one, empty until EC2 says which.
+    partition: Option<String>,
 }
 
 impl Aws {
@@ -173,7 +173,7 @@ impl Aws {
             spot: one.spot,
             tenancy: &launch.knowledge.tenancy,
             efa: launch.knowledge.efa,
-            partition: launch.knowledge.has_partitions.then_some(launch.knowledge.partition),
+            partition: launch.knowledge.has_partitions.then(|| number_of(launch.knowledge.partition)),
         };
         self.learnt(&launch.knowledge.class, &launch.knowledge.annotations, &found)
     }
@@ -205,7 +205,7 @@ impl Aws {
             spot: instance.spot,
             tenancy: &instance.tenancy,
             efa: instance.efa,
-            partition: self.has_partitions(&class).then_some(instance.partition),
+            partition: self.has_partitions(&class).then(|| number_of(instance.partition)),
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
@@ -254,10 +254,8 @@ impl Aws {
         }));
         let empty = karpenter_core::Requirements::default();
         let mut labels = labels::of_node(row.map_or(&empty, |row| &row.requirements), &chosen);
-        if let Some(partition) = found.partition {
-            // Empty says that it is still to be learnt.
-            let number = partition.map(|number| number.to_string()).unwrap_or_default();
-            labels.insert(keys::PLACEMENT_GROUP_PARTITION.to_owned(), number);
+        if let Some(number) = &found.partition {
+            labels.insert(keys::PLACEMENT_GROUP_PARTITION.to_owned(), number.clone());
         }
         // The type could have EFA; the instance has it only if it was asked for.
         let has = |of: &Resources| {
@@ -274,6 +272,10 @@ impl Aws {
             price: offering.map(|offering| offering.price),
         }))
     }
+}
+
+fn number_of(partition: Option<i32>) -> String {
+    partition.map(|number| number.to_string()).unwrap_or_default()
 }
 
 /// The part of a placement group that is launched into.
