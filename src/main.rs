@@ -1,6 +1,7 @@
 //! The binary `karpenter`: the shell around the pure crates.
 
 mod act;
+mod apiserver;
 mod cli;
 mod drive;
 mod observe;

@@ -15,7 +15,7 @@ use crate::drive::{Driver, Message};
 use crate::serve::{Health, serve};
 use crate::settings::Options;
 use crate::telemetry::Telemetry;
-use crate::{observe, telemetry};
+use crate::{apiserver, observe, telemetry};
 
 /// Events waiting for the driver; a full channel slows the watches down, nothing is lost.
 const EVENTS_MAX: usize = 16_384;
@@ -36,8 +36,8 @@ async fn run(options: &Options, settings: karpenter_core::Settings, began: Insta
     // What failed is the World's to know and to try again: the client would ask a budget that blocks an eviction for
     // minutes, and nobody would hear of it.
     config.default_retry = false;
-    let authority = authority(&config);
-    let client = kube::Client::try_from(config).context("no way to the API server")?;
+    let authority = apiserver::authority(&config);
+    let client = apiserver::client(config)?;
     let wire = Wire::connect(env!("CARGO_PKG_VERSION")).await.context("no way to AWS")?;
     let mut aws = options.aws(wire.region())?;
     aws.cluster_ca = aws.cluster_ca.or(authority);
@@ -77,25 +77,6 @@ async fn run(options: &Options, settings: karpenter_core::Settings, began: Insta
     }
     tasks.abort_all();
     Ok(())
-}
-
-/// The certificate authority by which this process knows the API server, in base64 of PEM, as nodes are told it.
-fn authority(config: &kube::Config) -> Option<String> {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    let certificates = config.root_cert.as_ref().filter(|all| !all.is_empty())?;
-    let mut pem = String::new();
-    for certificate in certificates {
-        let text = STANDARD.encode(certificate);
-        pem.push_str("-----BEGIN CERTIFICATE-----\n");
-        // RFC 7468: lines of 64 characters.
-        for line in text.as_bytes().chunks(64) {
-            pem.push_str(&String::from_utf8_lossy(line));
-            pem.push('\n');
-        }
-        pem.push_str("-----END CERTIFICATE-----\n");
-    }
-    Some(STANDARD.encode(pem))
 }
 
 async fn stopped() -> anyhow::Result<()> {

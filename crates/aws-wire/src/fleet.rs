@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types as ec2;
-use karpenter_aws::call::{Filters, FleetConfig, Launch};
+use karpenter_aws::call::{Filters, FleetConfig, Launch, LaunchTemplate};
 use karpenter_aws::report::{CallError, Fleet, FleetError, FleetInstance};
 
 use crate::template::{data, tagged};
@@ -12,7 +12,8 @@ use crate::{Wire, ec2_filters, error};
 impl Wire {
     /// A template that EC2 turns out not to have is made again, once.
     pub(crate) async fn launch(&self, launch: &Launch) -> Result<Fleet, CallError> {
-        self.ensure_templates(launch).await?;
+        let templates = || launch.configs.iter().map(|config| &config.template);
+        self.ensure_templates(templates()).await?;
         let first = self.fleet(launch).await;
         let missing = match &first {
             Ok(fleet) => fleet.instances.is_empty() && fleet.errors.iter().any(|error| is_lost(&error.code)),
@@ -21,10 +22,8 @@ impl Wire {
         if !missing {
             return first;
         }
-        for config in &launch.configs {
-            self.forget_template(&config.template.name);
-        }
-        self.ensure_templates(launch).await?;
+        templates().for_each(|template| self.forget_template(&template.name));
+        self.ensure_templates(templates()).await?;
         self.fleet(launch).await
     }
 
@@ -48,30 +47,32 @@ impl Wire {
         }
     }
 
-    async fn ensure_templates(&self, launch: &Launch) -> Result<(), CallError> {
-        for FleetConfig { template, .. } in &launch.configs {
-            if self.knows_template(&template.name) {
-                continue;
-            }
-            let made = self
-                .ec2
-                .create_launch_template()
-                .launch_template_name(&template.name)
-                .launch_template_data(data(template))
-                .tag_specifications(tagged(ec2::ResourceType::LaunchTemplate, &template.template_tags))
-                .send()
-                .await
-                .map_err(error::of("CreateLaunchTemplate"));
-            match made {
-                Ok(_) => {}
-                Err(failed) if failed.code == "InvalidLaunchTemplateName.AlreadyExistsException" => {}
-                Err(failed) => {
-                    return Err(CallError { uncertain: false, ..failed });
-                }
-            }
-            self.remember_template(&template.name);
+    pub(crate) async fn ensure_templates(
+        &self,
+        templates: impl Iterator<Item = &LaunchTemplate>,
+    ) -> Result<(), CallError> {
+        for template in templates {
+            self.known_template(&template.name).get_or_try_init(|| self.create_template(template)).await?;
         }
         Ok(())
+    }
+
+    async fn create_template(&self, template: &LaunchTemplate) -> Result<(), CallError> {
+        let made = self
+            .ec2
+            .create_launch_template()
+            .launch_template_name(&template.name)
+            .launch_template_data(data(template))
+            .tag_specifications(tagged(ec2::ResourceType::LaunchTemplate, &template.template_tags))
+            .send()
+            .await
+            .map_err(error::of("CreateLaunchTemplate"));
+        match made {
+            Err(failed) if failed.code != "InvalidLaunchTemplateName.AlreadyExistsException" => {
+                Err(CallError { uncertain: false, ..failed })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn fleet(&self, launch: &Launch) -> Result<Fleet, CallError> {

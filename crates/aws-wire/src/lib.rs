@@ -14,8 +14,8 @@ mod shifts;
 mod template;
 mod trial;
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -23,7 +23,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use karpenter_aws::call::{Call, Filters};
 use karpenter_aws::report::{CallError, InstanceInfo, Report};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use batch::Batcher;
 
@@ -50,7 +50,7 @@ pub struct Wire {
     eks: aws_sdk_eks::Client,
     pricing: aws_sdk_pricing::Client,
     shifts: aws_sdk_arczonalshift::Client,
-    templates: Mutex<BTreeSet<String>>,
+    templates: Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
     effects: Semaphore,
     finds: Batcher<Filters, Result<Vec<InstanceInfo>, CallError>>,
     ends: Batcher<String, Result<bool, CallError>>,
@@ -136,6 +136,12 @@ impl Wire {
             }
             Call::InstanceStatuses => Report::InstanceStatuses { result: self.troubles().await },
             Call::LaunchTemplates { filters } => Report::LaunchTemplates { result: self.templates(filters).await },
+            Call::CreateLaunchTemplates { templates } => {
+                let _turn = self.effects.acquire().await;
+                let result = self.ensure_templates(templates.iter()).await;
+                let names = templates.into_iter().map(|template| template.name).collect();
+                Report::LaunchTemplatesCreated { names, result }
+            }
             Call::DeleteLaunchTemplate { name } => {
                 let _turn = self.effects.acquire().await;
                 let result = self.delete_template(&name).await;
@@ -162,16 +168,13 @@ impl Wire {
         }
     }
 
-    fn knows_template(&self, name: &str) -> bool {
-        self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
-    }
-
-    fn remember_template(&self, name: &str) {
+    /// Whether the template was made, or is being made: whoever makes one holds its cell.
+    fn known_template(&self, name: &str) -> Arc<OnceCell<()>> {
         let mut known = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TEMPLATES_MAX {
             known.clear();
         }
-        known.insert(name.to_owned());
+        Arc::clone(known.entry(name.to_owned()).or_default())
     }
 
     fn forget_template(&self, name: &str) {

@@ -91,6 +91,10 @@ pub enum Call {
     },
 
     // Effects.
+    /// Launch templates that a launch is going to need.
+    CreateLaunchTemplates {
+        templates: Vec<LaunchTemplate>,
+    },
     DeleteLaunchTemplate {
         name: String,
     },

@@ -87,6 +87,15 @@ pub(crate) fn plan(
     })))
 }
 
+/// The templates of a launch that is to come, as far as they are not there.
+pub(crate) fn prepare(aws: &Aws, batch: &LaunchBatch<'_>, now: Timestamp) -> Option<Call> {
+    // What stands in the way is told when it is launched.
+    let Ok(Call::Launch(launch)) = plan(aws, batch, &[], now) else { return None };
+    let templates = launch.configs.into_iter().map(|config| config.template);
+    let missing: Vec<_> = templates.filter(|template| !aws.templates.is_there(&template.name)).collect();
+    (!missing.is_empty()).then_some(Call::CreateLaunchTemplates { templates: missing })
+}
+
 pub(crate) fn reference(claim: &NodeClaim) -> ClaimRef {
     let meta = &claim.metadata;
     ClaimRef { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }

@@ -283,6 +283,11 @@ impl Aws {
                     self.templates.learn(names, now);
                 }
             }
+            Report::LaunchTemplatesCreated { names, result } => {
+                if result.is_ok() {
+                    self.templates.made(names, now);
+                }
+            }
             Report::LaunchTemplateDeleted { name, result } => {
                 if result.is_ok() {
                     self.templates.deleted(&name);
@@ -423,6 +428,10 @@ impl Cloud for Aws {
 
     fn launch(&self, batch: &LaunchBatch<'_>, planned: &[Call], now: Timestamp) -> Result<Call, LaunchProblem> {
         launch::plan(self, batch, planned, now)
+    }
+
+    fn prepare(&self, batch: &LaunchBatch<'_>, now: Timestamp) -> Option<Call> {
+        launch::prepare(self, batch, now)
     }
 
     fn find(&self, batch: &LaunchBatch<'_>) -> Option<Call> {

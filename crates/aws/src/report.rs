@@ -81,6 +81,11 @@ pub enum Report {
     LaunchTemplates {
         result: Result<Vec<String>, CallError>,
     },
+    /// By their names.
+    LaunchTemplatesCreated {
+        names: Vec<String>,
+        result: Result<(), CallError>,
+    },
     LaunchTemplateDeleted {
         name: String,
         result: Result<(), CallError>,
@@ -131,6 +136,7 @@ impl Report {
             Self::InstanceProfile { result, .. } => result.as_ref().err(),
             Self::InstanceProfiles { result } => result.as_ref().err(),
             Self::InstanceProfileDeleted { result, .. }
+            | Self::LaunchTemplatesCreated { result, .. }
             | Self::LaunchTemplateDeleted { result, .. }
             | Self::Tagged { result, .. }
             | Self::Validated { result, .. }

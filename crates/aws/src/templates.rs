@@ -27,6 +27,15 @@ impl Templates {
         }
     }
 
+    /// For a launch that is to come.
+    pub(crate) fn made(&mut self, names: Vec<String>, now: Timestamp) {
+        self.used.extend(names.into_iter().map(|name| (name, now)));
+    }
+
+    pub(crate) fn is_there(&self, name: &str) -> bool {
+        self.used.contains_key(name)
+    }
+
     pub(crate) fn learn(&mut self, names: Vec<String>, now: Timestamp) {
         self.listed = true;
         for name in names {

@@ -266,6 +266,11 @@ pub trait Cloud {
         now: Timestamp,
     ) -> Result<Self::Call, LaunchProblem>;
 
+    /// What the first launch of claims takes time to have, if it is not there yet: it is got while they are created.
+    fn prepare(&self, _batch: &LaunchBatch<'_>, _now: Timestamp) -> Option<Self::Call> {
+        None
+    }
+
     /// Look for the instances of a batch by its tag, before a first launch after a restart and after an
     /// uncertain one. `None` while a claim could not be told what its instance has to offer: look again.
     fn find(&self, batch: &LaunchBatch<'_>) -> Option<Self::Call>;

@@ -30,6 +30,8 @@ pub(crate) struct Ec2 {
     /// By operation.
     pub(crate) calls: BTreeMap<&'static str, usize>,
     pub(crate) launches: Vec<Launch>,
+    /// Launch templates that were made, in front of a launch.
+    pub(crate) made: Vec<String>,
     /// Launch templates that were deleted.
     pub(crate) deleted: Vec<String>,
 }
@@ -46,6 +48,7 @@ impl Ec2 {
             answers: BTreeMap::new(),
             calls: BTreeMap::new(),
             launches: Vec::new(),
+            made: Vec::new(),
             deleted: Vec::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Ec2 {
             }
             Call::InstanceStatuses => Report::InstanceStatuses { result: Ok(Vec::new()) },
             Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Ok(vec!["left-behind".into()]) },
+            Call::CreateLaunchTemplates { templates } => {
+                let names: Vec<String> = templates.into_iter().map(|template| template.name).collect();
+                self.made.extend(names.iter().cloned());
+                Report::LaunchTemplatesCreated { names, result: Ok(()) }
+            }
             Call::DeleteLaunchTemplate { name } => {
                 self.deleted.push(name.clone());
                 Report::LaunchTemplateDeleted { name, result: Ok(()) }
@@ -183,6 +191,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::Tag { .. } => "CreateTags",
         Call::InstanceStatuses => "DescribeInstanceStatus",
         Call::LaunchTemplates { .. } => "DescribeLaunchTemplates",
+        Call::CreateLaunchTemplates { .. } => "CreateLaunchTemplate",
         Call::DeleteLaunchTemplate { .. } => "DeleteLaunchTemplate",
         _ => "what classes and the catalogue are made of",
     }

@@ -61,6 +61,15 @@ fn claims_that_are_alike_are_one_fleet_with_one_token() {
     assert!(claims.iter().all(|claim| token(claim).as_ref() == Some(&launch.client_token)));
 }
 
+/// Templates are made while the API server creates the claims: as their launch needs them.
+#[test]
+fn templates_are_there_when_claims_are() {
+    let mut stage = stage(1);
+    stage.run(SOON, |stage| stage.bound.len() == 1);
+    let needed = stage.ec2.launches[0].configs.iter().map(|config| config.template.name.as_str());
+    assert_eq!(stage.ec2.made, needed.collect::<Vec<_>>());
+}
+
 /// The process dies anywhere on the way, its last call arrives or not, and EC2 describes what was bought at once or
 /// late: the next process finds it, or repeats the call under its token.
 #[test]

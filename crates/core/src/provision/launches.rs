@@ -3,10 +3,13 @@
 //! yet: capacity that was refused lately is tried by one claim, the others wait for what becomes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use karpenter_api::{NodeClaim, labels};
 
-use crate::{Cloud, Timestamp, World};
+use crate::action::ActionKey;
+use crate::cloud::LaunchBatch;
+use crate::{Cloud, Decision, Timestamp, World};
 
 /// Instances one launch may ask for: Karpenter's limit for one fleet.
 const CLAIMS_MAX: usize = 1000;
@@ -31,6 +34,27 @@ pub(super) fn form(claims: &mut [NodeClaim], now: Timestamp) {
         for at in together {
             let annotations = claims[*at].metadata.annotations.get_or_insert_default();
             annotations.insert(labels::LAUNCH.to_owned(), token.clone());
+        }
+    }
+}
+
+/// Has the cloud make ready what the launches of these claims, which are being created, will need.
+pub(super) fn prepare<C: Cloud>(
+    world: &World,
+    cloud: &C,
+    claims: &[Arc<NodeClaim>],
+    now: Timestamp,
+    decision: &mut Decision<C::Call>,
+) {
+    let mut launches: BTreeMap<&str, Vec<&NodeClaim>> = BTreeMap::new();
+    for claim in claims {
+        let token = claim.metadata.annotations.as_ref().and_then(|all| all.get(labels::LAUNCH));
+        launches.entry(token.map(String::as_str).unwrap_or_default()).or_default().push(claim);
+    }
+    for (token, claims) in launches {
+        let batch = LaunchBatch { token, attempt: 0, target: claims.len(), claims, taken: Vec::new() };
+        if let Some(call) = cloud.prepare(&batch, now) {
+            decision.cloud(world, now, ActionKey::new(format!("Launch/{token}"), "prepare"), call);
         }
     }
 }

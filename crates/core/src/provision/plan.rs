@@ -53,6 +53,7 @@ pub(super) fn act<C: Cloud>(
             instance_types: claim.types.len(),
         });
     }
+    launches::prepare(world, cloud, &round.created, now, decision);
     let explained = explain::verdicts(interned, solution);
     // Facts come in the order in which the pods can be bound.
     let nowhere = (0..solution.places.len()).filter(|at| solution.places[*at] == Place::Nowhere);
