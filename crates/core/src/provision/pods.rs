@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm};
@@ -18,7 +19,7 @@ const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 /// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
-    let mut all: Vec<&PodState> = world.pods.values().filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
+    let mut all: Vec<&PodState> = world.pods.values().map(Arc::as_ref).filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
     all.retain(|pod| !is_expected(world, pod, now));
     all.sort_by_cached_key(|pod| {
         let amount = |name: &str| Reverse(pod.requests().get(name));

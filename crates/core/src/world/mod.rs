@@ -56,9 +56,9 @@ pub use storage::{Storage, Volume, VolumeClaim, VolumeClass};
 /// Everything known. Fields are public to read; only [`World::apply`] and [`World::begin`] write.
 #[derive(Debug, Default)]
 pub struct World {
-    pub pods: BTreeMap<PodKey, PodState>,
-    /// Keys of the pods bound to a node, by node name.
-    pub pods_by_node: BTreeMap<String, BTreeSet<PodKey>>,
+    pub pods: BTreeMap<PodKey, Arc<PodState>>,
+    /// The pods bound to a node, by node name: many decisions walk through them.
+    pub pods_by_node: BTreeMap<String, BTreeMap<PodKey, Arc<PodState>>>,
     pub nodes: BTreeMap<String, NodeState>,
     /// Node names by provider id; more than one is a fault worth a condition.
     pub nodes_by_provider_id: BTreeMap<String, BTreeSet<String>>,
@@ -349,7 +349,7 @@ impl World {
             return;
         };
         let key = state.key.clone();
-        let known = self.pods.get(&key);
+        let known = self.pods.get(&key).map(Arc::as_ref);
         if known.is_some_and(|known| is_older(&state.pod.metadata, &known.pod.metadata)) {
             return;
         }
@@ -369,9 +369,6 @@ impl World {
         });
         if let Some(node) = known.and_then(|known| known.node_name().map(str::to_owned)) {
             self.unindex_pod(&node, &key);
-        }
-        if let Some(node) = state.node_name() {
-            self.pods_by_node.entry(node.to_owned()).or_default().insert(key.clone());
         }
         if state.is_provisionable() {
             if !was_pending {
@@ -397,6 +394,10 @@ impl World {
             self.batch.stir();
         }
         self.note_pod_event(event);
+        let state = Arc::new(state);
+        if let Some(node) = state.node_name() {
+            self.pods_by_node.entry(node.to_owned()).or_default().insert(key.clone(), Arc::clone(&state));
+        }
         self.pods.insert(key, state);
     }
 
@@ -644,8 +645,8 @@ impl World {
 
     /// Pods bound to a node that have not ended.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodState> {
-        let keys = self.pods_by_node.get(node).into_iter().flatten();
-        keys.filter_map(|key| self.pods.get(key)).filter(|pod| !pod.is_terminal())
+        let all = self.pods_by_node.get(node).into_iter().flat_map(BTreeMap::values);
+        all.map(Arc::as_ref).filter(|pod| !pod.is_terminal())
     }
 
     /// The claim that a node belongs to.

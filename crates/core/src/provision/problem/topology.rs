@@ -339,6 +339,7 @@ impl Interned<'_> {
         let placed: Vec<(&PodState, &str)> = world
             .pods
             .values()
+            .map(Arc::as_ref)
             .filter(|pod| is_placed(world, &self.placing, pod))
             .filter_map(|pod| Some((pod, target(world, pod)?)))
             .collect();
@@ -426,7 +427,7 @@ pub(super) fn keys_of_refusals<'w>(
     placing: &BTreeSet<&PodKey>,
 ) -> impl Iterator<Item = &'w str> + use<'w> {
     let refuses = |pod: &&PodState| pod.digest.affinity.is_some() && is_placed(world, placing, pod);
-    let refusing: Vec<&PodState> = world.pods.values().filter(refuses).collect();
+    let refusing: Vec<&PodState> = world.pods.values().map(Arc::as_ref).filter(refuses).collect();
     let refusing = refusing.into_iter();
     let terms = refusing.flat_map(|pod| required_anti_affinity(&pod.digest));
     terms.map(|term| keys::normalized(&term.topology_key)).filter(|key| *key != keys::HOSTNAME)
