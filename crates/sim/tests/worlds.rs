@@ -9,18 +9,19 @@ use karpenter_sim::{Invariant, Mutation, Options, Sim};
 /// its launch was never ended (1).
 const FOUND: [(u64, i64, i64, i64); 3] = [(22, 2, 10, 60), (21, 2, 10, 60), (1, 2, 10, 60)];
 
-/// Which invariant a bug breaks, and in which world. Without the bug the same world is well.
+/// Which invariant a bug breaks, and a world in which it did: one of the others is tried where the decisions have changed
+/// since. Without the bug the same worlds are well.
 const CAUGHT: [(Mutation, Invariant, u64); 16] = [
-    (Mutation::SkipPodBudgets, Invariant::PodBudgetsKept, 11),
+    (Mutation::SkipPodBudgets, Invariant::PodBudgetsKept, 2),
     (Mutation::ForgetClientToken, Invariant::OneInstancePerClaim, 17),
     (Mutation::BelieveGone, Invariant::FinalizerHeld, 1),
     (Mutation::TakeUnknownForNothing, Invariant::OneInstancePerClaim, 1),
     (Mutation::IgnoreLimits, Invariant::LimitsKept, 5),
     (Mutation::IgnoreDoNotDisrupt, Invariant::DoNotDisruptKept, 8),
-    (Mutation::ForgetRelist, Invariant::ComesToRest, 4),
+    (Mutation::ForgetRelist, Invariant::ComesToRest, 8),
     (Mutation::SkipDrain, Invariant::DrainedFirst, 4),
     (Mutation::NeverTerminate, Invariant::FinalizerHeld, 3),
-    (Mutation::ForgetTimers, Invariant::PodsRun, 26),
+    (Mutation::ForgetTimers, Invariant::PodsRun, 54),
     (Mutation::WriteBlindly, Invariant::ForeignWritesKept, 1),
     (Mutation::KeepUnregistered, Invariant::PodsRun, 4),
     (Mutation::ForgetFinalizer, Invariant::FinalizerHeld, 4),
@@ -28,6 +29,9 @@ const CAUGHT: [(Mutation, Invariant, u64); 16] = [
     (Mutation::LoseAnswers, Invariant::PodsRun, 7),
     (Mutation::DisruptTooMany, Invariant::BudgetsKept, 3),
 ];
+
+/// Worlds in which a bug is looked for.
+const WORLDS: std::ops::RangeInclusive<u64> = 1..=60;
 
 fn world(seed: u64) -> Options {
     Options::small(seed)
@@ -80,10 +84,13 @@ fn what_was_found_stays_mended() {
 fn every_deliberate_bug_breaks_an_invariant() {
     println!("{:22} {:20} {:>4}  what is wrong", "mutation", "broken invariant", "seed");
     for (mutation, expected, seed) in CAUGHT {
-        let mut sim = Sim::new(Options { mutation: Some(mutation), ..world(seed) });
-        let found = sim.run().map(|broken| broken.invariant);
+        let breaks = |seed: u64| {
+            let mut sim = Sim::new(Options { mutation: Some(mutation), ..world(seed) });
+            sim.run().is_some_and(|broken| broken.invariant == expected)
+        };
+        let found = std::iter::once(seed).chain(WORLDS).find(|seed| breaks(*seed));
+        let Some(seed) = found else { panic!("{mutation:?} breaks {expected:?} in none of {WORLDS:?}") };
         println!("{:22} {:20} {seed:>4}  {}", format!("{mutation:?}"), format!("{expected:?}"), mutation.meaning());
-        assert_eq!(found, Some(expected), "{mutation:?} in the world of seed {seed}");
     }
     let tried: Vec<Mutation> = CAUGHT.iter().map(|(mutation, ..)| *mutation).collect();
     let untried: Vec<&Mutation> = Mutation::ALL.iter().filter(|one| !tried.contains(one)).collect();

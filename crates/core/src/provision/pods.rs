@@ -19,7 +19,8 @@ const NOMINATED_FOR: SignedDuration = SignedDuration::from_secs(20);
 /// largest.
 pub(super) fn pending(world: &World, now: Timestamp) -> Vec<&PodState> {
     let waits = |pod: &PodState| pod.is_provisionable() && !pod.is_terminating();
-    let mut all: Vec<&PodState> = world.pods.values().map(Arc::as_ref).filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
+    let mut all: Vec<&PodState> =
+        world.pods.values().map(Arc::as_ref).filter(|pod| waits(pod)).chain(leaving(world, now)).collect();
     all.retain(|pod| !is_expected(world, pod, now));
     all.sort_by_cached_key(|pod| {
         let amount = |name: &str| Reverse(pod.requests().get(name));
