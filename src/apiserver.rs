@@ -11,6 +11,8 @@ use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
+/// TCP and TLS together.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
 /// A connection over which nothing comes is asked whether it still lives; the figures are client-go's.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(15);
@@ -25,15 +27,16 @@ pub(crate) fn client(config: Config) -> anyhow::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
     let tls = config.rustls_client_config().context("the API server's certificate authority")?;
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
+    let connector =
+        ServiceBuilder::new().map_future(Box::pin).timeout(CONNECTED_WITHIN).service(connector.wrap_connector(tcp));
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .http2_keep_alive_interval(PING_AFTER)
         .http2_keep_alive_timeout(PING_ANSWERED_WITHIN)
         .http2_keep_alive_while_idle(true)
-        .build(connector.wrap_connector(tcp));
+        .build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().context("credentials for the API server")?)

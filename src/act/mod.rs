@@ -4,10 +4,11 @@ mod kube;
 mod rate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use karpenter_aws::call::Call;
 use karpenter_aws_wire::Wire;
-use karpenter_core::{Action, Deed};
+use karpenter_core::{Action, Deed, Failure};
 use karpenter_driver::{CALLS_MAX, Event, WRITES_MAX};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
@@ -18,6 +19,9 @@ pub(crate) use self::rate::Rate;
 
 /// The machine has no more than this under way.
 const UNDER_WAY_MAX: usize = WRITES_MAX + CALLS_MAX;
+
+/// The API server itself gives up on a request after a minute (`--request-timeout`).
+const ANSWERED_WITHIN: Duration = Duration::from_secs(70);
 
 /// Hands actions to tasks of their own.
 #[derive(Clone)]
@@ -56,7 +60,9 @@ impl Executor {
         match deed {
             Deed::Kube(write) => {
                 self.rate.turn().await;
-                Event::Written { outcome: kube::write(&self.client, &write).await, key, facts }
+                let written = tokio::time::timeout(ANSWERED_WITHIN, kube::write(&self.client, &write)).await;
+                let late = |_| Err(Failure::Unknown(format!("no answer within {ANSWERED_WITHIN:?}")));
+                Event::Written { outcome: written.unwrap_or_else(late), key, facts }
             }
             Deed::Cloud(call) => Event::Reported { report: Box::new(self.wire.call(call).await), key, facts },
         }

@@ -110,7 +110,8 @@ fn reservation(wanted: &ReservationUse) -> Option<ec2::LaunchTemplateCapacityRes
         }
         ReservationUse::Target(id) => {
             let target = ec2::CapacityReservationTarget::builder().capacity_reservation_id(id).build();
-            specification.capacity_reservation_target(target).build()
+            let only = ec2::CapacityReservationPreference::CapacityReservationsOnly;
+            specification.capacity_reservation_preference(only).capacity_reservation_target(target).build()
         }
     })
 }

@@ -200,8 +200,10 @@ impl Sizing<'_> {
                 return default;
             };
             match value.strip_suffix('%') {
-                Some("100") => 0,
-                Some(percent) => percent.parse().map_or(default, |percent: f64| share(capacity.get(resource), percent)),
+                // All of it: the signal is off (Kubernetes, "Node-pressure eviction").
+                Some(percent) => percent.parse().map_or(default, |percent: f64| {
+                    if percent >= 100.0 { 0 } else { share(capacity.get(resource), percent) }
+                }),
                 None => resources::amount(resource, &value).unwrap_or(default),
             }
         };

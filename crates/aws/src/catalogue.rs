@@ -4,7 +4,7 @@
 //! costs the rows it is in, and nothing at all if none is. A row's labels and sizes depend on the type and the class;
 //! its offerings on prices, refusals, reservations and shifts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use karpenter_api::ec2nodeclass::{AmiFamily, Ec2NodeClassSpec, InterfaceType};
@@ -47,6 +47,8 @@ struct Buyer<'a> {
     family: AmiFamily,
     /// Zone → zone id, of the class's subnets.
     zones: BTreeMap<&'a str, &'a str>,
+    /// Zones in which every subnet of the class is full.
+    full: BTreeSet<&'a str>,
     group: Option<&'a PlacementGroup>,
     /// By instance type.
     reservations: BTreeMap<&'a str, Vec<&'a CapacityReservation>>,
@@ -91,7 +93,14 @@ impl Aws {
         let zones = subnets.iter().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
         let spec = &class.object.spec;
         let group = class.placement_group();
-        let buyer = Buyer { spec, family: class.family(), zones, group, reservations: self.reservations_of(class) };
+        let (mut full, mut open) = (BTreeSet::new(), BTreeSet::new());
+        for subnet in subnets {
+            let is_full = self.unavailable.has_subnet(&subnet.id, self.ticked);
+            if is_full { &mut full } else { &mut open }.insert(subnet.zone.as_str());
+        }
+        full.retain(|zone| !open.contains(zone));
+        let reservations = self.reservations_of(class);
+        let buyer = Buyer { spec, family: class.family(), zones, full, group, reservations };
         let seen = self.memory.seen_by(class);
         let sizing = Sizing { family: class.family(), spec, settings: &self.settings, seen };
         let basis = Basis { types: self.types_version, spec: spec.clone(), group: group.cloned() };
@@ -195,12 +204,12 @@ impl Aws {
         self.in_partitions(&info.name, all, buyer.group)
     }
 
-    /// A spread group that is full in a zone takes nobody in, whatever the type.
+    /// Where no subnet has an address left, or a spread group is full, there is room for nobody, whatever the type.
     fn has_room(&self, buyer: &Buyer<'_>, zone: &str) -> bool {
         let is_full = |group: &PlacementGroup| {
             self.spreads.is_full(group, zone) || self.unavailable.has_place(&place(zone, Some(&group.id)), self.ticked)
         };
-        !buyer.group.is_some_and(is_full)
+        !buyer.full.contains(zone) && !buyer.group.is_some_and(is_full)
     }
 
     /// A reservation as an offering; none if the class has no subnet in its zone.
@@ -242,9 +251,15 @@ fn sold_alike(before: &[Offering], after: &[Offering]) -> bool {
 
 /// Whether instances of the type can be launched as the class wants them.
 pub(crate) fn takes(class: &Class, info: &InstanceTypeInfo) -> bool {
-    let (zones, reservations) = (BTreeMap::new(), BTreeMap::new());
-    Buyer { spec: &class.object.spec, family: class.family(), zones, group: class.placement_group(), reservations }
-        .takes(info)
+    let buyer = Buyer {
+        spec: &class.object.spec,
+        family: class.family(),
+        zones: BTreeMap::new(),
+        full: BTreeSet::new(),
+        group: class.placement_group(),
+        reservations: BTreeMap::new(),
+    };
+    buyer.takes(info)
 }
 
 impl Buyer<'_> {

@@ -28,7 +28,9 @@ impl Knowledge {
         self.settle(settings);
     }
 
-    pub(crate) fn seen(&mut self, facts: KubernetesFacts, settings: &AwsSettings) {
+    pub(crate) fn seen(&mut self, mut facts: KubernetesFacts, settings: &AwsSettings) {
+        // A Service that cannot be read now is still where it was.
+        facts.dns = facts.dns.or(self.seen.as_ref().and_then(|seen| seen.dns));
         self.seen = Some(facts);
         self.settle(settings);
     }

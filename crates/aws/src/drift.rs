@@ -7,6 +7,7 @@ use karpenter_api::{Ec2NodeClass, NodeClaim, labels as keys};
 use karpenter_core::cloud::{CapacityType, Drift};
 
 use crate::Aws;
+use crate::class::Class;
 use crate::launch::image_fits;
 use crate::report::InstanceInfo;
 
@@ -61,14 +62,14 @@ impl Aws {
         if has_another_hash(claim, &class.object) {
             return Drift::Drifted("NodeClassDrift");
         }
-        self.drift_of_instance(claim, &class.object).unwrap_or(Drift::Unknown)
+        self.drift_of_instance(claim, class).unwrap_or(Drift::Unknown)
     }
 
     /// `None` while something is not known.
-    fn drift_of_instance(&self, claim: &NodeClaim, class: &Ec2NodeClass) -> Option<Drift> {
+    fn drift_of_instance(&self, claim: &NodeClaim, class: &Class) -> Option<Drift> {
         let id = claim.status.as_ref()?.provider_id.as_deref()?.rsplit('/').next()?;
         let machine = self.machines.0.get(id)?;
-        let status = class.status.as_ref()?;
+        let status = class.object.status.as_ref()?;
         let label = |key: &str| claim.metadata.labels.as_ref()?.get(key).map(String::as_str);
         let row = self.rows.get(&claim.spec.node_class_ref.name)?.get(label(keys::INSTANCE_TYPE)?)?;
         // The newest that fits is what a launch would take.
@@ -80,6 +81,11 @@ impl Aws {
         let mut reservations = status.capacity_reservations.iter().flatten();
         let reserved = label(keys::CAPACITY_TYPE) == Some(CapacityType::Reserved.as_str());
         let held = machine.reservation.as_ref().filter(|_| reserved);
+        // A group that is not known now is none that was left.
+        let is_left = |group: &str| match class.placement_group() {
+            Some(known) => known.id != group,
+            None => class.object.spec.placement_group_selector.is_none(),
+        };
         Some(if image.id != machine.image {
             Drift::Drifted("AMIDrift")
         } else if !in_groups {
@@ -88,6 +94,8 @@ impl Aws {
             Drift::Drifted("SubnetDrift")
         } else if held.is_some_and(|id| !reservations.any(|one| one.id == *id)) {
             Drift::Drifted("CapacityReservationDrift")
+        } else if label(keys::PLACEMENT_GROUP_ID).is_some_and(is_left) {
+            Drift::Drifted("PlacementGroupDrift")
         } else {
             Drift::None
         })
@@ -182,6 +190,15 @@ mod tests {
             "ownerID": "1", "reservationType": "default", "state": "active",
         }] } });
         assert_eq!(drift(&there, &reserved, Some(in_reservation)), Drift::None);
+    }
+
+    #[test]
+    fn an_instance_drifts_out_of_a_group_that_its_class_has_left() {
+        let grouped = json!({ "labels": { keys::PLACEMENT_GROUP_ID: "pg-old" } });
+        let left = drift(&json!({}), &grouped, Some(instance()));
+        assert_eq!(left, Drift::Drifted("PlacementGroupDrift"));
+        let asks = json!({ "spec": { "placementGroupSelector": { "name": "group" } } });
+        assert_eq!(drift(&asks, &grouped, Some(instance())), Drift::None, "EC2 has not said which group that is");
     }
 
     #[test]

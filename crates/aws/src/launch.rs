@@ -15,7 +15,7 @@ use crate::class::Class;
 use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
 use crate::template::{Content, Shape};
-use crate::unavailable::{family_of, place};
+use crate::unavailable::{family_of, part, place};
 use crate::{Aws, labels, partitions, reserved};
 
 /// With fewer types than this, on-demand capacity is short more often (Karpenter's figure).
@@ -114,9 +114,10 @@ pub(crate) fn trial(aws: &Aws, claim: &NodeClaim) -> Option<String> {
         return None;
     }
     let rows = aws.rows.get(&claim.spec.node_class_ref.name)?;
-    let (candidates, capacity_type) = select(&rows.all, &[claim]).ok()?;
+    let (mut candidates, capacity_type) = select(&rows.all, &[claim]).ok()?;
+    let partition = partitions::narrow(&mut candidates, claim);
     let offerings = || candidates.iter().flat_map(|c| c.offerings.iter().map(|o| (&c.row.name, &o.zone)));
-    let group = group_of(aws, &claim.spec.node_class_ref.name);
+    let group = group_of(aws, &claim.spec.node_class_ref.name).map(|group| part(&group, partition));
     let on_trial = offerings()
         .all(|(name, zone)| aws.unavailable.is_on_trial(capacity_type, name, &place(zone, group.as_deref())));
     let (name, _) = offerings().next().filter(|_| on_trial)?;

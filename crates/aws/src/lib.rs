@@ -212,7 +212,9 @@ impl Aws {
             | Report::InstanceTypes { .. }
             | Report::OnDemandPrices { .. }
             | Report::SpotPrices { .. }
-            | Report::ZonalShifts { .. } => {}
+            | Report::ZonalShifts { .. }
+            // Noted when they began; a launch makes what is missing.
+            | Report::LaunchTemplatesCreated { .. } => {}
             Report::Subnets { class, generation, result } => {
                 self.addresses.described(result.as_deref().unwrap_or_default());
                 let mut changed = false;
@@ -283,11 +285,6 @@ impl Aws {
                     self.templates.learn(names, now);
                 }
             }
-            Report::LaunchTemplatesCreated { names, result } => {
-                if result.is_ok() {
-                    self.templates.made(names, now);
-                }
-            }
             Report::LaunchTemplateDeleted { name, result } => {
                 if result.is_ok() {
                     self.templates.deleted(&name);
@@ -327,6 +324,7 @@ impl Aws {
                 self.addresses.begin(launch, now);
                 self.templates.use_for(launch, now);
             }
+            Call::CreateLaunchTemplates { templates } => self.templates.begin(templates, now),
             Call::Tag { .. } => self.tagging.begin(now),
             _ => {}
         }
@@ -405,6 +403,10 @@ impl Cloud for Aws {
         }
         let list = class.object.status.as_ref().and_then(|status| status.conditions.as_deref());
         match conditions::get(list, names::READY) {
+            // What was judged before the class was changed says nothing of it.
+            Some(ready) if ready.observed_generation.is_some_and(|of| of != class.generation()) => {
+                NodeClassState::Unknown
+            }
             Some(ready) if ready.status == "True" => NodeClassState::Ready { generation: class.generation() },
             Some(ready) if ready.status == "False" => {
                 // The root only names the conditions; the first that is False says what is wrong.
@@ -501,5 +503,17 @@ mod tests {
         aws.node_classes_listed(&["kept".to_owned()]);
         assert_eq!(aws.node_class("gone"), NodeClassState::NotFound);
         assert_eq!(aws.node_class("kept"), NodeClassState::Unknown);
+    }
+
+    #[test]
+    fn what_was_judged_before_a_change_says_nothing_of_it() {
+        for (observed, expected) in [(1, NodeClassState::Unknown), (2, NodeClassState::Ready { generation: 2 })] {
+            let ready = json!({ "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+                "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let mut aws = aws();
+            let changed = json!({ "metadata": { "generation": 2 }, "status": { "conditions": [ready] } });
+            aws.node_class_applied(class(&changed), Timestamp::UNIX_EPOCH);
+            assert_eq!(aws.node_class("default"), expected);
+        }
     }
 }

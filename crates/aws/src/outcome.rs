@@ -14,6 +14,8 @@ use crate::template::EFA;
 use crate::unavailable::{part, place};
 use crate::{Aws, labels, launch};
 
+/// The subnet has no address left.
+const NO_ADDRESSES: &str = "InsufficientFreeAddressesInSubnet";
 /// EC2's codes for "this offering has nothing to give now" (EC2 API reference, error codes).
 const CAPACITY_CODES: [&str; 8] = [
     "InsufficientInstanceCapacity",
@@ -21,7 +23,7 @@ const CAPACITY_CODES: [&str; 8] = [
     "VcpuLimitExceeded",
     "UnfulfillableCapacity",
     "Unsupported",
-    "InsufficientFreeAddressesInSubnet",
+    NO_ADDRESSES,
     "MaxFleetCountExceeded",
     "ReservationCapacityExceeded",
 ];
@@ -69,6 +71,17 @@ impl Aws {
                 return vec![of_error(&error); launch.claims.len()];
             }
         };
+        let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code) && error.code != NO_ADDRESSES);
+        if all_lack
+            && fleet.instances.is_empty()
+            && let Some(first) = fleet.errors.first()
+        {
+            self.refused(launch, &first.code, &fleet.errors, now);
+        }
+        for error in &fleet.errors {
+            self.learn_refusal(launch, error, now);
+        }
+        // What was got says more than what was refused beside it.
         for instance in &fleet.instances {
             if let Some(group) = &launch.knowledge.group {
                 self.spreads.launched(group, instance);
@@ -87,16 +100,6 @@ impl Aws {
                     self.stale |= self.unavailable.bought(capacity_type, &instance.instance_type, &place);
                 }
             }
-        }
-        let all_lack = fleet.errors.iter().all(|error| is_capacity_code(&error.code));
-        if all_lack
-            && fleet.instances.is_empty()
-            && let Some(first) = fleet.errors.first()
-        {
-            self.refused(launch, &first.code, &fleet.errors, now);
-        }
-        for error in &fleet.errors {
-            self.learn_refusal(launch, error, now);
         }
         let mut instances = fleet.instances.iter().filter(|one| !is_taken(&launch.taken, &one.id)).collect::<Vec<_>>();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
@@ -155,7 +158,11 @@ impl Aws {
         }
         match error.code.as_str() {
             NO_SPOT_ROLE => self.unavailable.refuse_capacity_type(CapacityType::Spot, now),
-            "InsufficientFreeAddressesInSubnet" => self.unavailable.refuse_subnet(&error.subnet_id, now),
+            // The subnet's, not the machines'.
+            NO_ADDRESSES if !error.subnet_id.is_empty() => {
+                self.unavailable.refuse_subnet(&error.subnet_id, now);
+                return;
+            }
             _ => {}
         }
         let capacity_type = capacity_type(launch.spot || error.spot);
@@ -366,6 +373,7 @@ pub(crate) fn instance(info: InstanceInfo) -> Instance {
         state: match info.state.as_str() {
             "pending" => InstanceState::Pending,
             "running" => InstanceState::Running,
+            "stopping" | "stopped" => InstanceState::Stopped,
             "terminated" => InstanceState::Terminated,
             _ => InstanceState::Ending,
         },
@@ -446,7 +454,7 @@ mod tests {
         let table = [
             (call("VcpuLimitExceeded", false), "InsufficientCapacity", "ab"),
             (call("MaxSpotInstanceCountExceeded", false), "InsufficientCapacity", "ab"),
-            (call("InsufficientFreeAddressesInSubnet", false), "InsufficientCapacity", "ab"),
+            (call(NO_ADDRESSES, false), "InsufficientCapacity", "ab"),
             (call("UnauthorizedOperation", false), "Unauthorized", ""),
             (call("RequestLimitExceeded", false), "RequestLimitExceeded", ""),
             (call("RequestExpired", false), "CredentialsExpired", ""),
@@ -572,6 +580,37 @@ mod tests {
             };
             assert_eq!((off(Some(2)), off(Some(1)), off(None)), (partition.is_some(), false, partition.is_none()));
         }
+    }
+
+    /// A refusal beside a launch says nothing of what was launched, nor of its family.
+    #[test]
+    fn what_a_fleet_has_got_is_on_offer() {
+        let at = |minutes: i64| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(minutes);
+        let mut aws = Aws::new(AwsSettings::default());
+        for minutes in [0, 3, 9] {
+            let bought = FleetInstance {
+                id: format!("i-{minutes}"),
+                instance_type: "m5.xlarge".into(),
+                zone: "a".into(),
+                spot: true,
+                ..FleetInstance::default()
+            };
+            let fleet = Fleet { instances: vec![bought], errors: vec![refusal("InsufficientInstanceCapacity", "a")] };
+            aws.launched(&launch(true), Ok(fleet), at(minutes));
+            let off = |name: &str| aws.unavailable.has(CapacityType::Spot, name, "a", at(minutes));
+            assert_eq!((off("m5.xlarge"), off("m5.large")), (false, true), "after {minutes} minutes");
+        }
+    }
+
+    #[test]
+    fn a_subnet_without_addresses_says_nothing_of_machines() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut aws = Aws::new(AwsSettings::default());
+        let full = FleetError { subnet_id: "subnet-a".into(), ..refusal(NO_ADDRESSES, "a") };
+        let outcomes = aws.launched(&launch(false), Ok(Fleet { errors: vec![full], ..Fleet::default() }), now);
+        assert_eq!(told(&outcomes[0]), "InsufficientCapacity");
+        assert!(aws.unavailable.has_subnet("subnet-a", now));
+        assert_eq!(left_alone(&aws, false, now), "", "in no zone");
     }
 
     #[test]

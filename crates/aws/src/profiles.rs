@@ -83,7 +83,10 @@ impl Aws {
         }
         for profile in &self.profiles.listed {
             let used = world.claims.values().any(|state| launched_with(&state.claim) == Some(&profile.name))
-                || self.classes.values().any(|class| named(class) == Some(&profile.name));
+                || self.classes.values().any(|class| {
+                    let wanted = class.managed_profile(&self.settings);
+                    named(class) == Some(&profile.name) || wanted.is_some_and(|wanted| wanted.name == profile.name)
+                });
             if !used && !self.profiles.is_protected(profile, now) {
                 let call = Call::DeleteInstanceProfile { name: profile.name.clone() };
                 let subject = format!("InstanceProfile/{}", profile.name);

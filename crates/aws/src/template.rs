@@ -126,6 +126,7 @@ impl Content<'_> {
             endpoint: &own(&self.settings.cluster_endpoint, &self.cluster.endpoint),
             ca: &own(&self.settings.cluster_ca, &self.cluster.certificate_authority),
             service_cidr: self.cluster.service_cidr(),
+            dns: self.cluster.dns,
             labels: self.node_labels(),
             taints: self.taints(),
             kubelet: computed.or_else(|| spec.kubelet.clone()).unwrap_or_default(),
@@ -185,7 +186,7 @@ impl Content<'_> {
     }
 
     fn block_devices(&self) -> Vec<BlockDevice> {
-        let Some(mappings) = &self.class.object.spec.block_device_mappings else {
+        let Some(mappings) = self.class.object.spec.block_device_mappings.as_ref().filter(|all| !all.is_empty()) else {
             return ami::default_block_devices(self.class.family());
         };
         mappings

@@ -9,7 +9,7 @@ use karpenter_core::action::ActionKey;
 use karpenter_core::{Decision, World};
 
 use crate::Aws;
-use crate::call::{Call, Launch};
+use crate::call::{Call, Launch, LaunchTemplate};
 
 const UNUSED_FOR: SignedDuration = SignedDuration::from_mins(1);
 
@@ -27,9 +27,9 @@ impl Templates {
         }
     }
 
-    /// For a launch that is to come.
-    pub(crate) fn made(&mut self, names: Vec<String>, now: Timestamp) {
-        self.used.extend(names.into_iter().map(|name| (name, now)));
+    /// They are being made for a launch that is to come: one that does not come must not leave them behind.
+    pub(crate) fn begin(&mut self, templates: &[LaunchTemplate], now: Timestamp) {
+        self.used.extend(templates.iter().map(|template| (template.name.clone(), now)));
     }
 
     pub(crate) fn is_there(&self, name: &str) -> bool {

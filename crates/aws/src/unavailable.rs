@@ -133,7 +133,7 @@ impl Unavailable {
     /// When the next of them is to be tried again.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let refusals = self.offerings.values().chain(self.families.values()).map(|refusal| refusal.until);
-        let whole = self.capacity_types.values().chain(self.places.values()).copied();
+        let whole = self.capacity_types.values().chain(self.places.values()).chain(self.subnets.values()).copied();
         refusals.chain(whole).filter(|until| *until > now).min()
     }
 
@@ -145,7 +145,8 @@ impl Unavailable {
             changed |= all.values().any(|refusal| ended(refusal.until));
             all.retain(|_, refusal| !refusal.is_forgotten(now));
         }
-        changed |= self.capacity_types.values().chain(self.places.values()).any(|until| ended(*until));
+        let mut whole = self.capacity_types.values().chain(self.places.values()).chain(self.subnets.values());
+        changed |= whole.any(|until| ended(*until));
         self.capacity_types.retain(|_, until| *until > now);
         self.places.retain(|_, until| *until > now);
         self.subnets.retain(|_, until| *until > now);

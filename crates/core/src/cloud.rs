@@ -202,14 +202,17 @@ pub struct Impairment {
 pub enum InstanceState {
     Pending,
     Running,
-    /// shutting-down, stopping or stopped
+    /// It keeps its disks and may be started again.
+    Stopped,
+    /// It is shutting down.
     Ending,
     Terminated,
 }
 
 impl InstanceState {
+    /// Neither ended nor about to.
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Pending | Self::Running)
+        matches!(self, Self::Pending | Self::Running | Self::Stopped)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything a controller needs around it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,12 +109,23 @@ impl Environment {
 
     /// Everything that the controller has asked of the API server.
     pub fn requests(&self) -> anyhow::Result<Vec<Request>> {
-        let log = self.controlplane.data().join("logs/audit.log");
-        let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
-        // The last line may be half written.
-        let entries =
-            text.lines().filter(|line| line.contains(USER)).filter_map(|line| serde_json::from_str(line).ok());
-        Ok(entries.filter_map(|entry| request(&entry)).collect())
+        let logs = self.controlplane.data().join("logs");
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(&logs).with_context(|| logs.display().to_string())? {
+            let path = entry?.path();
+            parts.extend(path.file_name().is_some_and(is_audit_log).then_some(path));
+        }
+        // Those that were full have their time in their names, which come before that of the one in use.
+        parts.sort();
+        let mut all = Vec::new();
+        for part in parts {
+            let text = fs::read_to_string(&part).with_context(|| part.display().to_string())?;
+            // The last line may be half written.
+            let entries =
+                text.lines().filter(|line| line.contains(USER)).filter_map(|line| serde_json::from_str(line).ok());
+            all.extend(entries.filter_map(|entry| request(&entry)));
+        }
+        Ok(all)
     }
 
     fn log(&self) -> PathBuf {
@@ -160,6 +172,11 @@ impl Environment {
     pub fn kubeconfig(&self) -> anyhow::Result<String> {
         self.controlplane.kubeconfig()
     }
+}
+
+/// The API server begins a new one at 100 MB: `audit-<time>.log` is what it has written before.
+fn is_audit_log(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("audit") && name.ends_with(".log"))
 }
 
 /// An entry of the audit log, if it is of the controller's.

@@ -55,6 +55,7 @@ fn everything() -> Bootstrap<'static> {
     });
     Bootstrap {
         service_cidr: Some("fd00:10::/108"),
+        dns: None,
         kubelet: kubelet.as_object().cloned().unwrap(),
         max_pods: 58,
         raid0: true,

@@ -37,6 +37,8 @@ pub(crate) struct Bootstrap<'a> {
     /// Base64 PEM.
     pub(crate) ca: &'a str,
     pub(crate) service_cidr: Option<&'a str>,
+    /// Address of the Service that is the cluster's DNS.
+    pub(crate) dns: Option<std::net::IpAddr>,
     pub(crate) labels: BTreeMap<String, String>,
     /// In order: the template's, the start-up ones, and the one that says "not registered yet".
     pub(crate) taints: Vec<Taint>,
@@ -60,11 +62,12 @@ impl<'a> Bootstrap<'a> {
         own.chain([(keys::DO_NOT_SYNC_TAINTS, "true")]).collect()
     }
 
-    /// The kubelet's first name server: the user's, else the tenth address of the service range,
+    /// The kubelet's first name server: the user's, else the cluster's, else the tenth address of the service range,
     /// where cluster DNS is on EKS.
     fn cluster_dns(&self) -> Option<String> {
         let own = self.kubelet.get("clusterDNS").and_then(|all| all.get(0)).and_then(Value::as_str);
-        own.map(str::to_owned).or_else(|| tenth_address(self.service_cidr?))
+        let found = || self.dns.map(|dns| dns.to_string());
+        own.map(str::to_owned).or_else(found).or_else(|| tenth_address(self.service_cidr?))
     }
 
     fn custom(&self) -> Option<&'a str> {
@@ -269,6 +272,7 @@ mod tests {
             endpoint: "https://api.example",
             ca: "Q0E=",
             service_cidr: Some("10.100.0.0/16"),
+            dns: None,
             labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             taints: vec![
                 taint("dedicated", Some("ml"), "NoSchedule"),
@@ -279,6 +283,21 @@ mod tests {
             raid0: false,
             image_version: None,
             custom,
+        }
+    }
+
+    #[test]
+    fn nodes_ask_the_clusters_dns_unless_the_user_says_otherwise() {
+        let own = json!({ "clusterDNS": ["10.0.0.1"] });
+        for (kubelet, dns, expected) in [
+            (json!({}), None, "10.100.0.10"),
+            (json!({}), Some("10.100.0.53"), "10.100.0.53"),
+            (own, Some("10.100.0.53"), "10.0.0.1"),
+        ] {
+            let dns = dns.and_then(|dns| dns.parse().ok());
+            let kubelet = kubelet.as_object().cloned().unwrap();
+            let bootstrap = Bootstrap { dns, kubelet, ..bootstrap(None) };
+            assert_eq!(bootstrap.cluster_dns().as_deref(), Some(expected));
         }
     }
 

@@ -103,6 +103,7 @@ impl Class {
             endpoint: "",
             ca: "",
             service_cidr: None,
+            dns: None,
             labels: BTreeMap::new(),
             taints: Vec::new(),
             kubelet: self.object.spec.kubelet.clone().unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! Nodes in use: they expire, are found to be without an instance, and lose what others left on them.
 
-use karpenter_core::Fact;
+use jiff::SignedDuration;
+use karpenter_core::cloud::{Instance, InstanceState};
+use karpenter_core::{Fact, Observation};
 use serde_json::{Value, json};
 
 use crate::life::{Life, pod};
@@ -80,4 +82,26 @@ fn objects_of_old_learn_the_name_of_their_class() {
         life.pass(60);
         assert_eq!((label(&life, "NodeClaim"), label(&life, "Node")), ("default".into(), "default".into()));
     }
+}
+
+/// A stopped instance keeps its disks: it is there for its claim, and one that is nobody's is ended.
+#[test]
+fn a_stopped_instance_is_there() {
+    let mut life = Life::new();
+    life.node("n", &json!({}));
+    life.changes("Node", "n", &json!({ "status": { "conditions": [{ "type": "Ready", "status": "Unknown" }] } }));
+    life.pass(100);
+    let an_hour_ago = life.now - SignedDuration::from_hours(1);
+    let stopped = |id: &str| Instance {
+        provider_id: format!("id/{id}"),
+        claim: None,
+        launch: None,
+        pool: Some("general".into()),
+        launched_at: Some(an_hour_ago),
+        state: InstanceState::Stopped,
+    };
+    let instances = vec![stopped("n"), stopped("orphan")];
+    life.world.apply(Observation::Instances { asked_at: life.now, instances }, life.now);
+    life.pass(1);
+    assert_eq!(life.done(&["delete NodeClaim", "terminate"]), ["terminate id/orphan"]);
 }
