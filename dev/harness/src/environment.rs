@@ -176,7 +176,7 @@ impl Environment {
 
 /// The API server begins a new one at 100 MB: `audit-<time>.log` is what it has written before.
 fn is_audit_log(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with("audit") && name.ends_with(".log"))
+    name.to_str().is_some_and(|name| name.starts_with("audit"))
 }
 
 /// An entry of the audit log, if it is of the controller's.
