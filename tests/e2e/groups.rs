@@ -10,6 +10,7 @@ use crate::manifests::{any_of, class, deployment, on_demand, pool, requiring, ty
 use crate::stage::{SOON, Stage, condition, label, node_of, told};
 
 const PARTITION: &str = "karpenter.k8s.aws/placement-group-partition";
+const PARTITIONED: [(&str, &str); 3] = [("GroupName", "group"), ("Strategy", "partition"), ("PartitionCount", "3")];
 
 fn grouped() -> Value {
     class("default", &json!({ "placementGroupSelector": { "name": "group" } }))
@@ -19,8 +20,7 @@ fn grouped() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_spread_over_the_partitions_of_a_group() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    let group = [("GroupName", "group"), ("Strategy", "partition"), ("PartitionCount", "3")];
-    stage.aws.ec2("CreatePlacementGroup", &group)?;
+    stage.aws.ec2("CreatePlacementGroup", &PARTITIONED)?;
     let spread = json!({ "topologySpreadConstraints": [{
         "maxSkew": 1, "topologyKey": PARTITION, "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": { "matchLabels": { "app": "app" } },
@@ -43,8 +43,7 @@ async fn pods_are_spread_over_the_partitions_of_a_group() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_learns_the_partition_that_ec2_chose() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    let group = [("GroupName", "group"), ("Strategy", "partition"), ("PartitionCount", "3")];
-    stage.aws.ec2("CreatePlacementGroup", &group)?;
+    stage.aws.ec2("CreatePlacementGroup", &PARTITIONED)?;
     stage.apply(&[grouped(), pool("general", &json!({})), deployment("app", 1, "500m", "512Mi", &json!({}))]).await?;
     let pods = stage.pods_run("app", 1).await?;
     let node = stage.node(&node_of(&pods[0])).await?;

@@ -52,12 +52,16 @@ impl Wire {
         templates: impl Iterator<Item = &LaunchTemplate>,
     ) -> Result<(), CallError> {
         for template in templates {
-            self.known_template(&template.name).get_or_try_init(|| self.create_template(template)).await?;
+            let made = self.known_template(&template.name);
+            let made = made.get_or_try_init(|| self.create_template(template)).await;
+            // Nothing is launched yet, whatever became of the template.
+            made.map_err(|failed| CallError { uncertain: false, ..failed })?;
         }
         Ok(())
     }
 
-    async fn create_template(&self, template: &LaunchTemplate) -> Result<(), CallError> {
+    /// One that is there already is as good.
+    pub(crate) async fn create_template(&self, template: &LaunchTemplate) -> Result<(), CallError> {
         let made = self
             .ec2
             .create_launch_template()
@@ -68,9 +72,7 @@ impl Wire {
             .await
             .map_err(error::of("CreateLaunchTemplate"));
         match made {
-            Err(failed) if failed.code != "InvalidLaunchTemplateName.AlreadyExistsException" => {
-                Err(CallError { uncertain: false, ..failed })
-            }
+            Err(failed) if failed.code != "InvalidLaunchTemplateName.AlreadyExistsException" => Err(failed),
             _ => Ok(()),
         }
     }

@@ -138,9 +138,7 @@ impl Wire {
             Call::LaunchTemplates { filters } => Report::LaunchTemplates { result: self.templates(filters).await },
             Call::CreateLaunchTemplates { templates } => {
                 let _turn = self.effects.acquire().await;
-                let result = self.ensure_templates(templates.iter()).await;
-                let names = templates.into_iter().map(|template| template.name).collect();
-                Report::LaunchTemplatesCreated { names, result }
+                Report::LaunchTemplatesCreated { result: self.ensure_templates(templates.iter()).await }
             }
             Call::DeleteLaunchTemplate { name } => {
                 let _turn = self.effects.acquire().await;
@@ -168,7 +166,7 @@ impl Wire {
         }
     }
 
-    /// Whether the template was made, or is being made: whoever makes one holds its cell.
+    /// Filled once the template is made; whoever makes it holds the cell, and others wait for it.
     fn known_template(&self, name: &str) -> Arc<OnceCell<()>> {
         let mut known = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TEMPLATES_MAX {

@@ -4,25 +4,14 @@ use aws_sdk_ec2::types as ec2;
 use karpenter_aws::call::{LaunchTemplate, Trial};
 use karpenter_aws::report::CallError;
 
-use crate::template::{data, tagged};
+use crate::template::tagged;
 use crate::{Wire, error};
 
 impl Wire {
     /// A fleet names a template, so there has to be one; it goes again, whatever the answer.
     pub(crate) async fn validate(&self, trial: &Trial) -> Result<(), CallError> {
         let template = &trial.template;
-        let request = self.ec2.create_launch_template();
-        let made = request
-            .launch_template_name(&template.name)
-            .launch_template_data(data(template))
-            .tag_specifications(tagged(ec2::ResourceType::LaunchTemplate, &template.template_tags))
-            .send()
-            .await
-            .map_err(error::of("CreateLaunchTemplate"));
-        match made {
-            Err(failed) if failed.code != "InvalidLaunchTemplateName.AlreadyExistsException" => return Err(failed),
-            _ => {}
-        }
+        self.create_template(template).await?;
         let tried = self.dry_runs(trial).await;
         let deleted = self.ec2.delete_launch_template().launch_template_name(&template.name).send().await;
         if let Err(failed) = deleted.map_err(error::of("DeleteLaunchTemplate")) {

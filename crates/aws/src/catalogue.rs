@@ -47,8 +47,8 @@ struct Buyer<'a> {
     family: AmiFamily,
     /// Zone → zone id, of the class's subnets.
     zones: BTreeMap<&'a str, &'a str>,
-    /// Zones in which every subnet of the class is full.
-    full: BTreeSet<&'a str>,
+    /// Zones in which some subnet of the class has addresses left.
+    open: BTreeSet<&'a str>,
     group: Option<&'a PlacementGroup>,
     /// By instance type.
     reservations: BTreeMap<&'a str, Vec<&'a CapacityReservation>>,
@@ -93,14 +93,10 @@ impl Aws {
         let zones = subnets.iter().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
         let spec = &class.object.spec;
         let group = class.placement_group();
-        let (mut full, mut open) = (BTreeSet::new(), BTreeSet::new());
-        for subnet in subnets {
-            let is_full = self.unavailable.has_subnet(&subnet.id, self.ticked);
-            if is_full { &mut full } else { &mut open }.insert(subnet.zone.as_str());
-        }
-        full.retain(|zone| !open.contains(zone));
+        let open = subnets.iter().filter(|subnet| !self.unavailable.has_subnet(&subnet.id, self.ticked));
+        let open = open.map(|subnet| subnet.zone.as_str()).collect();
         let reservations = self.reservations_of(class);
-        let buyer = Buyer { spec, family: class.family(), zones, full, group, reservations };
+        let buyer = Buyer { spec, family: class.family(), zones, open, group, reservations };
         let seen = self.memory.seen_by(class);
         let sizing = Sizing { family: class.family(), spec, settings: &self.settings, seen };
         let basis = Basis { types: self.types_version, spec: spec.clone(), group: group.cloned() };
@@ -209,7 +205,7 @@ impl Aws {
         let is_full = |group: &PlacementGroup| {
             self.spreads.is_full(group, zone) || self.unavailable.has_place(&place(zone, Some(&group.id)), self.ticked)
         };
-        !buyer.full.contains(zone) && !buyer.group.is_some_and(is_full)
+        buyer.open.contains(zone) && !buyer.group.is_some_and(is_full)
     }
 
     /// A reservation as an offering; none if the class has no subnet in its zone.
@@ -255,7 +251,7 @@ pub(crate) fn takes(class: &Class, info: &InstanceTypeInfo) -> bool {
         spec: &class.object.spec,
         family: class.family(),
         zones: BTreeMap::new(),
-        full: BTreeSet::new(),
+        open: BTreeSet::new(),
         group: class.placement_group(),
         reservations: BTreeMap::new(),
     };

@@ -34,7 +34,7 @@ impl Machines {
             reservation: of.reservation.clone(),
             partition: of.partition,
         };
-        let there = instances.iter().filter(|one| matches!(one.state.as_str(), "pending" | "running"));
+        let there = instances.iter().filter(|one| one.runs());
         let there = there.map(|one| (one.id.clone(), machine(one))).collect();
         let differs = self.0 != there;
         self.0 = there;

@@ -16,7 +16,7 @@ use crate::report::{Cluster, Subnet};
 use crate::select::{Candidate, select};
 use crate::template::{Content, Shape};
 use crate::unavailable::{family_of, part, place};
-use crate::{Aws, labels, partitions, reserved};
+use crate::{Aws, partitions, reserved};
 
 /// With fewer types than this, on-demand capacity is short more often (Karpenter's figure).
 const FEW: usize = 5;
@@ -81,7 +81,7 @@ pub(crate) fn plan(
             efa: templates.content().has_efa(),
             group: group_of(aws, class_name),
             partition,
-            has_partitions: class.placement_group().is_some_and(|group| !labels::partitions(group).is_empty()),
+            has_partitions: partitions::are_in(class),
             few_types: few_types(&candidates, capacity_type, claim),
         },
     })))

@@ -12,7 +12,7 @@ use crate::report::{CallError, Fleet, FleetError, FleetInstance, InstanceInfo};
 use crate::spreads;
 use crate::template::EFA;
 use crate::unavailable::{part, place};
-use crate::{Aws, labels, launch};
+use crate::{Aws, labels, launch, partitions};
 
 /// The subnet has no address left.
 const NO_ADDRESSES: &str = "InsufficientFreeAddressesInSubnet";
@@ -192,7 +192,7 @@ impl Aws {
             Ok(instances) => instances,
             Err(error) => return vec![LaunchOutcome::Unknown(error.to_string()); find.claims.len()],
         };
-        instances.retain(|one| matches!(one.state.as_str(), "pending" | "running") && !is_taken(&find.taken, &one.id));
+        instances.retain(|one| one.runs() && !is_taken(&find.taken, &one.id));
         instances.sort_by(|a, b| a.launched_at.cmp(&b.launched_at).then_with(|| a.id.cmp(&b.id)));
         let mut instances = instances.iter();
         let mut outcome =
@@ -202,8 +202,9 @@ impl Aws {
 
     fn learnt_of_instance(&self, instance: &InstanceInfo) -> LaunchOutcome {
         let class = instance.tags.get(keys::EC2_NODE_CLASS).cloned().unwrap_or_default();
-        let annotations =
-            self.classes.get(&class).map(|class| launch::annotations(class, self.cluster_ca())).unwrap_or_default();
+        let known = self.classes.get(&class);
+        let annotations = known.map(|class| launch::annotations(class, self.cluster_ca())).unwrap_or_default();
+        let in_partitions = known.is_some_and(partitions::are_in);
         let found = Found {
             id: &instance.id,
             instance_type: &instance.instance_type,
@@ -212,16 +213,11 @@ impl Aws {
             spot: instance.spot,
             tenancy: &instance.tenancy,
             efa: instance.efa,
-            partition: self.has_partitions(&class).then(|| number_of(instance.partition)),
+            partition: in_partitions.then(|| number_of(instance.partition)),
             // With the feature off, an open reservation that takes an instance in is EC2's own business.
             reservation: instance.reservation.as_deref().filter(|_| self.settings.reserved_capacity),
         };
         self.learnt(&class, &annotations, &found)
-    }
-
-    fn has_partitions(&self, class: &str) -> bool {
-        let group = self.classes.get(class).and_then(crate::class::Class::placement_group);
-        group.is_some_and(|group| !labels::partitions(group).is_empty())
     }
 
     fn learnt(&self, class: &str, annotations: &BTreeMap<String, String>, found: &Found<'_>) -> LaunchOutcome {

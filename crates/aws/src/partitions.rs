@@ -12,6 +12,7 @@ use karpenter_core::{Decision, World};
 use serde_json::json;
 
 use crate::call::Call;
+use crate::class::Class;
 use crate::report::PlacementGroup;
 use crate::select::Candidate;
 use crate::unavailable::{part, place};
@@ -35,6 +36,16 @@ pub(crate) fn narrow(candidates: &mut Vec<Candidate>, claim: &NodeClaim) -> Opti
 
 fn number_of(offering: &Offering) -> Option<i32> {
     offering.labels.get(keys::PLACEMENT_GROUP_PARTITION)?.parse().ok()
+}
+
+/// Whether nodes of the class are in partitions.
+pub(crate) fn are_in(class: &Class) -> bool {
+    class.placement_group().is_some_and(|group| !labels::partitions(group).is_empty())
+}
+
+/// Claims that wait to be told theirs.
+pub(crate) fn awaiting(world: &World) -> impl Iterator<Item = &ClaimState> {
+    world.claims.values().filter(|state| is_awaited(&state.claim))
 }
 
 /// EC2 has chosen the partition, and the claim does not say which.
@@ -69,8 +80,7 @@ impl Aws {
 
     /// Claims learn their partition from the list of instances.
     pub(crate) fn tell_partitions(&self, world: &World, now: Timestamp, decision: &mut Decision<Call>) {
-        let awaiting = |state: &&ClaimState| is_awaited(&state.claim) && !state.is_deleting();
-        for state in world.claims.values().filter(awaiting) {
+        for state in awaiting(world).filter(|state| !state.is_deleting()) {
             let id = state.provider_id().and_then(|id| id.rsplit('/').next());
             let Some(number) = id.and_then(|id| self.machines.partition(id)) else { continue };
             let key = ActionKey::new(format!("NodeClaim/{}", state.name()), "write");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::call::{Call, Filters, Trial};
 use crate::class::Class;
 use crate::shifts::{self, SHIFTS_EVERY};
-use crate::{Aws, ami, stamp};
+use crate::{Aws, ami, partitions, stamp};
 
 const CLUSTER_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
@@ -75,7 +75,7 @@ impl Aws {
         // A node that ends and does not answer may have lost its instance: its end waits for this list.
         let awaited = || world.nodes.values().any(|node| node.is_deleting() && !node.is_ready());
         // It tells partitions as well, and nodes wait for theirs.
-        let in_partitions = || world.claims.values().any(|state| crate::partitions::is_awaited(&state.claim));
+        let in_partitions = || partitions::awaiting(world).next().is_some();
         let often = self.polled.instance_runs < FIRST_RUNS || awaited() || in_partitions();
         let instances = if often { INSTANCES_FIRST } else { INSTANCES_EVERY };
         let mut ask = |verb: &'static str, at: Option<Timestamp>, every: SignedDuration, call: Call| match at

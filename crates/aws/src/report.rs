@@ -81,9 +81,7 @@ pub enum Report {
     LaunchTemplates {
         result: Result<Vec<String>, CallError>,
     },
-    /// By their names.
     LaunchTemplatesCreated {
-        names: Vec<String>,
         result: Result<(), CallError>,
     },
     LaunchTemplateDeleted {
@@ -136,7 +134,7 @@ impl Report {
             Self::InstanceProfile { result, .. } => result.as_ref().err(),
             Self::InstanceProfiles { result } => result.as_ref().err(),
             Self::InstanceProfileDeleted { result, .. }
-            | Self::LaunchTemplatesCreated { result, .. }
+            | Self::LaunchTemplatesCreated { result }
             | Self::LaunchTemplateDeleted { result, .. }
             | Self::Tagged { result, .. }
             | Self::Validated { result, .. }
@@ -358,6 +356,13 @@ pub struct InstanceInfo {
     pub state: String,
     pub launched_at: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
+}
+
+impl InstanceInfo {
+    /// EC2 runs it, or is about to.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.state.as_str(), "pending" | "running")
+    }
 }
 
 /// What is wrong with an instance.

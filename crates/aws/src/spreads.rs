@@ -19,7 +19,7 @@ impl Spreads {
     pub(crate) fn listed(&mut self, instances: &[InstanceInfo]) -> bool {
         let before = self.full();
         self.0.clear();
-        for one in instances.iter().filter(|one| matches!(one.state.as_str(), "pending" | "running")) {
+        for one in instances.iter().filter(|one| one.runs()) {
             if let Some(group) = &one.group {
                 self.add(group, &one.zone, &one.id);
             }

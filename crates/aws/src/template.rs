@@ -246,6 +246,39 @@ mod tests {
     use crate::testing;
     use serde_json::{Value, json};
 
+    /// What the content of a template is made of, where a test asks for nothing else.
+    struct Ground {
+        settings: AwsSettings,
+        class: Class,
+        status: Ec2NodeClassStatus,
+        cluster: Cluster,
+    }
+
+    impl Ground {
+        fn of(spec: &Value) -> Self {
+            Self {
+                settings: AwsSettings::default(),
+                class: Class::new(testing::class(&json!({ "spec": spec }))),
+                status: Ec2NodeClassStatus::default(),
+                cluster: cluster(false),
+            }
+        }
+
+        fn content(&self) -> Content<'_> {
+            Content {
+                settings: &self.settings,
+                class: &self.class,
+                status: &self.status,
+                cluster: &self.cluster,
+                types: &[],
+                claim: None,
+                capacity_type: CapacityType::OnDemand,
+                tenancy: "default",
+                partition: None,
+            }
+        }
+    }
+
     /// The template of a class with this spec, for a claim that asks for these resources.
     fn template(
         spec: &Value,
@@ -254,20 +287,10 @@ mod tests {
         settings: &AwsSettings,
         shape: &Shape,
     ) -> LaunchTemplate {
-        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let ground = Ground::of(spec);
         let mut claim = testing::claim(&json!({ "labels": { keys::NODEPOOL: "general" } }));
         claim.spec.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
-        let content = Content {
-            settings,
-            class: &class,
-            status: &Ec2NodeClassStatus::default(),
-            cluster,
-            types: &[],
-            claim: Some(&claim),
-            capacity_type: CapacityType::OnDemand,
-            tenancy: "default",
-            partition: None,
-        };
+        let content = Content { settings, cluster, claim: Some(&claim), ..ground.content() };
         let mut shape = shape.clone();
         shape.efa = content.shape(&row("x", shape.max_pods)).efa;
         content.template(&AmiStatus { id: "ami-1".into(), ..AmiStatus::default() }, &shape).unwrap()
@@ -328,39 +351,19 @@ mod tests {
             (json!({ "networkInterfaces": [] }), json!({ "cpu": "1" }), false),
         ];
         for (spec, requests, expected) in table {
-            let class = Class::new(testing::class(&json!({ "spec": spec })));
+            let ground = Ground::of(&spec);
             let mut claim = testing::claim(&json!({}));
             claim.spec.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
-            let content = Content {
-                settings: &AwsSettings::default(),
-                class: &class,
-                status: &Ec2NodeClassStatus::default(),
-                cluster: &cluster(false),
-                types: &[],
-                claim: Some(&claim),
-                capacity_type: CapacityType::OnDemand,
-                tenancy: "default",
-                partition: None,
-            };
+            let content = Content { claim: Some(&claim), ..ground.content() };
             assert_eq!(content.has_efa(), expected, "{spec} {requests}");
         }
     }
 
     #[test]
     fn a_partition_has_a_template_of_its_own() {
-        let class = Class::new(testing::class(&json!({})));
+        let ground = Ground::of(&json!({}));
         let of = |partition| {
-            let content = Content {
-                settings: &AwsSettings::default(),
-                class: &class,
-                status: &Ec2NodeClassStatus::default(),
-                cluster: &cluster(false),
-                types: &[],
-                claim: None,
-                capacity_type: CapacityType::OnDemand,
-                tenancy: "default",
-                partition,
-            };
+            let content = Content { partition, ..ground.content() };
             let template = content.template(&AmiStatus::default(), &Shape::default()).unwrap();
             (template.partition, template.name)
         };
@@ -422,21 +425,11 @@ mod tests {
     #[test]
     fn a_kubelet_whose_figures_are_computed_has_a_template_for_each_figure() {
         let spec = json!({ "amiFamily": "Bottlerocket", "kubelet": { "kubeReserved": { "cpu": "vcpus * 50" } } });
-        let class = Class::new(testing::class(&json!({ "spec": spec })));
+        let ground = Ground::of(&spec);
         let of_size =
             |name: &str, vcpus: i64| InstanceTypeInfo { name: name.into(), vcpus, ..InstanceTypeInfo::default() };
         let types = [of_size("small", 2), of_size("large", 4), of_size("other", 4)];
-        let content = Content {
-            settings: &AwsSettings::default(),
-            class: &class,
-            status: &Ec2NodeClassStatus::default(),
-            cluster: &cluster(false),
-            types: &types,
-            claim: None,
-            capacity_type: CapacityType::OnDemand,
-            tenancy: "default",
-            partition: None,
-        };
+        let content = Content { types: &types, ..ground.content() };
         let shape = |name: &str| content.shape(&row(name, 29));
         assert_eq!(shape("large"), shape("other"));
         assert_ne!(shape("large"), shape("small"));

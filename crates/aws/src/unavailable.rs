@@ -130,11 +130,15 @@ impl Unavailable {
         offering.into_iter().chain(self.families.get(&of(family_of(instance_type))).copied())
     }
 
+    /// Until when whole capacity types, places and subnets are left alone.
+    fn whole(&self) -> impl Iterator<Item = Timestamp> {
+        self.capacity_types.values().chain(self.places.values()).chain(self.subnets.values()).copied()
+    }
+
     /// When the next of them is to be tried again.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let refusals = self.offerings.values().chain(self.families.values()).map(|refusal| refusal.until);
-        let whole = self.capacity_types.values().chain(self.places.values()).chain(self.subnets.values()).copied();
-        refusals.chain(whole).filter(|until| *until > now).min()
+        refusals.chain(self.whole()).filter(|until| *until > now).min()
     }
 
     /// Forgets what is long over; says whether something came to be available between two looks.
@@ -145,8 +149,7 @@ impl Unavailable {
             changed |= all.values().any(|refusal| ended(refusal.until));
             all.retain(|_, refusal| !refusal.is_forgotten(now));
         }
-        let mut whole = self.capacity_types.values().chain(self.places.values()).chain(self.subnets.values());
-        changed |= whole.any(|until| ended(*until));
+        changed |= self.whole().any(ended);
         self.capacity_types.retain(|_, until| *until > now);
         self.places.retain(|_, until| *until > now);
         self.subnets.retain(|_, until| *until > now);

@@ -94,9 +94,8 @@ impl Ec2 {
             Call::InstanceStatuses => Report::InstanceStatuses { result: Ok(Vec::new()) },
             Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Ok(vec!["left-behind".into()]) },
             Call::CreateLaunchTemplates { templates } => {
-                let names: Vec<String> = templates.into_iter().map(|template| template.name).collect();
-                self.made.extend(names.iter().cloned());
-                Report::LaunchTemplatesCreated { names, result: Ok(()) }
+                self.made.extend(templates.into_iter().map(|template| template.name));
+                Report::LaunchTemplatesCreated { result: Ok(()) }
             }
             Call::DeleteLaunchTemplate { name } => {
                 self.deleted.push(name.clone());

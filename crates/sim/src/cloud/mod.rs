@@ -146,9 +146,8 @@ impl Cloud {
                 Report::LaunchTemplates { result: Ok(self.templates.iter().cloned().collect()) }
             }
             Call::CreateLaunchTemplates { templates } => {
-                let names: Vec<String> = templates.iter().map(|template| template.name.clone()).collect();
-                self.templates.extend(names.iter().cloned());
-                Report::LaunchTemplatesCreated { names, result: Ok(()) }
+                self.templates.extend(templates.iter().map(|template| template.name.clone()));
+                Report::LaunchTemplatesCreated { result: Ok(()) }
             }
             Call::DeleteLaunchTemplate { name } => {
                 self.templates.remove(name);
@@ -350,10 +349,7 @@ pub(crate) fn failed(call: &Call, error: CallError) -> Report {
             Report::Tagged { instance_id: instance_id.clone(), tags: tags.clone(), result: Err(error) }
         }
         Call::LaunchTemplates { .. } => Report::LaunchTemplates { result: Err(error) },
-        Call::CreateLaunchTemplates { templates } => {
-            let names = templates.iter().map(|template| template.name.clone()).collect();
-            Report::LaunchTemplatesCreated { names, result: Err(error) }
-        }
+        Call::CreateLaunchTemplates { .. } => Report::LaunchTemplatesCreated { result: Err(error) },
         Call::DeleteLaunchTemplate { name } => Report::LaunchTemplateDeleted { name: name.clone(), result: Err(error) },
         Call::ZonalShifts { .. } => Report::ZonalShifts { result: Err(error) },
         Call::Terminate { provider_id, .. } => {
