@@ -12,13 +12,13 @@ const FOUND: [(u64, i64, i64, i64); 3] = [(22, 2, 10, 60), (21, 2, 10, 60), (1, 
 /// Which invariant a bug breaks, and a world in which it did: one of the others is tried where the decisions have changed
 /// since. Without the bug the same worlds are well.
 const CAUGHT: [(Mutation, Invariant, u64); 16] = [
-    (Mutation::SkipPodBudgets, Invariant::PodBudgetsKept, 2),
+    (Mutation::SkipPodBudgets, Invariant::PodBudgetsKept, 12),
     (Mutation::ForgetClientToken, Invariant::OneInstancePerClaim, 17),
     (Mutation::BelieveGone, Invariant::FinalizerHeld, 1),
     (Mutation::TakeUnknownForNothing, Invariant::OneInstancePerClaim, 1),
     (Mutation::IgnoreLimits, Invariant::LimitsKept, 5),
     (Mutation::IgnoreDoNotDisrupt, Invariant::DoNotDisruptKept, 8),
-    (Mutation::ForgetRelist, Invariant::ComesToRest, 8),
+    (Mutation::ForgetRelist, Invariant::ComesToRest, 14),
     (Mutation::SkipDrain, Invariant::DrainedFirst, 4),
     (Mutation::NeverTerminate, Invariant::FinalizerHeld, 3),
     (Mutation::ForgetTimers, Invariant::PodsRun, 54),
